@@ -1,0 +1,1 @@
+"""The two faces of a report: coming in (schema, collector) and going out (site reports)."""

@@ -1,0 +1,1 @@
+"""The centre: stores reports, derives capabilities, proposes entry configuration."""
