@@ -1,0 +1,102 @@
+"""The one door to the machine: files, folders, programs, the environment, the clock.
+
+Tests move the root, record what a live host answered and play it back; detectors never notice. Plain reads are for
+/proc, /sys, /etc and the like; whatever may lie on a foreign file system goes through ``attempt``.
+"""
+
+import os
+import time
+import uuid
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from probe import process, workers
+
+READ_LIMIT_BYTES = 256 * 1024
+
+LIMITS = ("nofile", "nproc", "stack", "as", "core", "fsize", "memlock", "data")
+
+
+class Host:
+    """A machine seen from one process."""
+
+    def __init__(self, environment: Optional[Mapping[str, str]] = None, root: str = "/") -> None:
+        self.environment = dict(os.environ if environment is None else environment)
+        self._root = root
+
+    def at(self, path: str) -> str:
+        """Where a path of this host really lies."""
+        return path if self._root == "/" else os.path.join(self._root, path.lstrip("/"))
+
+    def read(self, path: str) -> str:
+        """The text of a small local file (256 KiB at most); raises OSError."""
+        with open(self.at(path), "rb") as stream:
+            return stream.read(READ_LIMIT_BYTES).decode("utf-8", "replace")
+
+    def read_or_none(self, path: str) -> Optional[str]:
+        """The text of a small local file, None when it can't be read."""
+        try:
+            return self.read(path)
+        except OSError:
+            return None
+
+    def list(self, path: str) -> List[str]:
+        """Sorted names in a local folder, none when it can't be listed."""
+        try:
+            return sorted(os.listdir(self.at(path)))
+        except OSError:
+            return []
+
+    def exists(self, path: str) -> bool:
+        """Whether a local path exists; for foreign file systems use ``attempt``."""
+        return os.path.exists(self.at(path))
+
+    def run(
+        self, command: List[str], limit_s: float, changes: Optional[Mapping[str, Optional[str]]] = None
+    ) -> process.Outcome:
+        """Run a program with this host's environment and some changes to it (None removes a name)."""
+        environment = dict(self.environment)
+        for name, value in (changes or {}).items():
+            environment.pop(name, None)
+            if value is not None:
+                environment[name] = value
+        return process.run(command, limit_s, environment)
+
+    def attempt(self, name: str, limit_s: float, function: Callable[..., Any], *arguments: Any) -> workers.Result:
+        """Call a function that may hang, or that changes its process for ever, in a child. The name is for the records."""
+        return self.attempt_all(limit_s, {name: [function, *arguments]})[name]
+
+    def attempt_all(self, limit_s: float, calls: Dict[str, List[Any]]) -> Dict[str, workers.Result]:
+        """Several attempts side by side, each ``name: [function, argument, ...]`` with the same limit."""
+        return workers.call_all(limit_s, calls)
+
+    def facts(self) -> Dict[str, Any]:
+        """What the kernel tells this process about itself, without a file system."""
+        import resource
+
+        uname = os.uname()
+        return {
+            "hostname": uname.nodename,
+            "release": uname.release,
+            "arch": uname.machine,
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "cores": os.cpu_count(),
+            "cores_usable": len(os.sched_getaffinity(0)),
+            "folder": _folder(),
+            "limits": {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper()))[0] for name in LIMITS},
+        }
+
+    def nonce(self) -> str:
+        """A word that nobody else can print."""
+        return uuid.uuid4().hex
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+def _folder() -> Optional[str]:
+    try:
+        return os.getcwd()
+    except OSError:  # the folder was removed under us
+        return None

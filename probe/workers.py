@@ -1,0 +1,204 @@
+"""Python functions in children that can be abandoned: whatever may hang is called here, never in the probe's own process.
+
+A worker is a forked child that runs ``function(*arguments)`` and sends each value it produces as one line of JSON. The
+parent polls; at the limit it kills the child with all that descends from it, and goes on even if it does not die.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
+
+from probe import kernel, process
+
+
+class Result(NamedTuple):
+    """What became of a worker.
+
+    ``state``: "done" (``value`` is the last value sent), "timeout" (killed at its limit; ``value`` is the last one sent
+    before, or None), "died" (``detail`` says how; ``value`` as before). ``errno`` is set when an OSError ended it.
+    """
+
+    state: str
+    value: Any
+    detail: str
+    errno: Optional[int]
+    duration_s: float
+    left_running: bool = False
+
+
+class _Running:
+    def __init__(self, name: str, child: int, descriptor: int, limit_s: float) -> None:
+        self.name, self.child, self.descriptor = name, child, descriptor
+        self.started = time.monotonic()
+        self.deadline = self.started + limit_s
+        self.buffer = b""
+
+
+class Pool:
+    """Workers side by side. Use: ``start`` some, then ``wait`` until each has given its Result."""
+
+    def __init__(self) -> None:
+        self._running = {}  # type: Dict[int, _Running]
+        self._poll = select.poll()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, name: str, limit_s: float, function: Callable[..., Iterable[Any]], *arguments: Any) -> None:
+        """Run a generator function in a child; each value it yields must be JSON; the last one is its result."""
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read_end)
+            _serve(write_end, function, arguments)
+        os.close(write_end)
+        os.set_blocking(read_end, False)
+        self._running[read_end] = _Running(name, child, read_end, limit_s)
+        self._poll.register(read_end, select.POLLIN)
+
+    def wait(self, until: float) -> Iterator[Any]:
+        """Yield (name, Result) of workers as they end, until none runs or the monotonic time ``until`` is reached."""
+        while self._running:
+            now = time.monotonic()
+            next_limit = min(running.deadline for running in self._running.values())
+            timeout_s = min(next_limit, until) - now
+            for descriptor, _ in self._poll.poll(max(0, int(timeout_s * 1000) + 1)):
+                if not _read(self._running[descriptor]):
+                    running = self._drop(descriptor)
+                    yield running.name, _finished(running)
+            now = time.monotonic()
+            for running in [running for running in self._running.values() if running.deadline <= now]:
+                self._drop(running.descriptor)
+                yield running.name, _cut(running)
+            if now >= until:
+                return
+
+    def abandon(self) -> Dict[str, Result]:
+        """Kill all that still run; returns their results so far, by name."""
+        cut = {}
+        for descriptor in list(self._running):
+            running = self._drop(descriptor)
+            cut[running.name] = _cut(running)
+        return cut
+
+    def _drop(self, descriptor: int) -> _Running:
+        self._poll.unregister(descriptor)
+        return self._running.pop(descriptor)
+
+
+def call(limit_s: float, function: Callable[..., Any], *arguments: Any) -> Result:
+    """Call one plain function in a child; its return value must be JSON."""
+    pool = Pool()
+    pool.start("call", limit_s, _once, function, arguments)
+    for _, result in pool.wait(time.monotonic() + limit_s + 1):
+        return result  # type: ignore[no-any-return]  # the pool yields pairs of name and Result
+    return pool.abandon()["call"]
+
+
+def call_all(limit_s: float, calls: Dict[str, List[Any]]) -> Dict[str, Result]:
+    """Call several functions side by side, each ``[function, argument, ...]`` with the same limit; results by name."""
+    pool = Pool()
+    for name, (function, *arguments) in calls.items():
+        pool.start(name, limit_s, _once, function, arguments)
+    results = dict(pool.wait(time.monotonic() + limit_s + 1))
+    results.update(pool.abandon())
+    return results
+
+
+def _once(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
+    yield function(*arguments)
+
+
+def _serve(descriptor: int, function: Callable[..., Iterable[Any]], arguments: Iterable[Any]) -> None:
+    """In the child: never returns. A failure is the last line sent, so that the parent can say what it was."""
+    try:
+        os.setsid()
+        kernel.die_with_parent(signal.SIGKILL)
+        kernel.adopt_orphans()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        for value in function(*arguments):
+            _send(descriptor, {"value": value})
+    except BaseException as error:  # noqa: BLE001  the one place where a detector's failure becomes data
+        _send(descriptor, {"error": _describe(error), "errno": getattr(error, "errno", None)})
+    finally:
+        process.kill_descendants()
+        os._exit(0)
+
+
+def _send(descriptor: int, message: Dict[str, Any]) -> None:
+    data = json.dumps(message).encode() + b"\n"
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _describe(error: BaseException) -> str:
+    traceback = sys.exc_info()[2]
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    where = "{}:{}".format(os.path.basename(traceback.tb_frame.f_code.co_filename), traceback.tb_lineno) if traceback else "?"
+    return "{}: {} ({})".format(type(error).__name__, error, where)
+
+
+def _read(running: _Running) -> bool:
+    """Read what a worker sent; False at the end of its stream."""
+    try:
+        block = os.read(running.descriptor, 1 << 20)
+    except BlockingIOError:
+        return True
+    running.buffer += block
+    return bool(block)
+
+
+def _messages(running: _Running) -> List[Dict[str, Any]]:
+    return [json.loads(line.decode()) for line in running.buffer.split(b"\n")[:-1]]
+
+
+def _last_value(messages: List[Dict[str, Any]]) -> Any:
+    values = [message["value"] for message in messages if "value" in message]
+    return values[-1] if values else None
+
+
+def _finished(running: _Running) -> Result:
+    os.close(running.descriptor)
+    status = process.reap(running.child, process.KILL_WAIT_S)
+    messages = _messages(running)
+    duration_s = time.monotonic() - running.started
+    value = _last_value(messages)
+    failed = [message for message in messages if "error" in message]
+    if failed:
+        return Result("died", value, failed[0]["error"], failed[0]["errno"], duration_s)
+    if status is None or os.WIFSIGNALED(status):
+        how = "signal {}".format(os.WTERMSIG(status)) if status is not None else "closed its pipe without ending"
+        return Result("died", value, how, None, duration_s, left_running=status is None)
+    if not messages:
+        return Result("died", None, "ended without an answer", None, duration_s)
+    return Result("done", value, "", None, duration_s)
+
+
+def _cut(running: _Running) -> Result:
+    _read(running)
+    os.close(running.descriptor)
+    family = [running.child, *_below(running.child)]
+    for pid in family:
+        process.kill(pid)
+    status = process.reap(running.child, 0.05)
+    return Result(
+        "timeout", _last_value(_messages(running)), "", None, time.monotonic() - running.started, left_running=status is None
+    )
+
+
+def _below(ancestor: int) -> List[int]:
+    """Descendants of one child of ours, so that killing it frees none of them."""
+    parents = {pid: process.state_and_parent(pid)[1] for pid in process.descendants()}
+    found = {ancestor}
+    for _ in range(len(parents)):
+        fresh = {pid for pid, parent in parents.items() if parent in found} - found
+        if not fresh:
+            break
+        found |= fresh
+    return sorted(found - {ancestor})
