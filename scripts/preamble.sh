@@ -1,0 +1,86 @@
+#!/bin/sh
+# singularity-probe @VERSION@: finds out what containers can do on this node.
+# This file is this script (POSIX sh) followed by a zip archive with the program. The script finds a Python that can
+# run the archive; where there is none, it says so in the terms of whoever called. It relies on builtins alone.
+
+# GlideinWMS before 3.10.11 hands every script its open list of scripts as stdin: who reads from it drops the rest.
+if [ -r /dev/null ]; then exec </dev/null; else exec <&-; fi
+
+pythons='gwms-python python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python'
+
+# become PYTHON [ARGUMENT...]: returns if PYTHON can't run the program.
+# Any name may stand for Python 2, for a version before 3.6, or for one that doesn't start, so ask before exec, which
+# can't be undone. And exec it must be: HTCondor signals this process only.
+# -E, -s: a glidein's environment often carries a PYTHONHOME or PYTHONPATH meant for another Python.
+# -S: without site-packages Python starts in half the time. -B: leave no files behind.
+become() {
+    command -v "$1" >/dev/null 2>&1 || return
+    "$1" -EsSB -c 'import sys, zlib; sys.exit(sys.version_info < (3, 6))' >/dev/null 2>&1 || return
+    python=$1
+    shift
+    exec "$python" -EsSB "$0" "$@"
+}
+
+for candidate in "${PROBE_PYTHON:-}" $pythons; do
+    become "$candidate" "$@"
+done
+
+complain() {
+    echo "singularity-probe: python_missing: found no Python 3.6 or later on this node, so nothing was tested."
+    echo "  Looked for: ${PROBE_PYTHON:-} $pythons"
+    echo "  PATH: ${PATH:-}"
+    echo "  Site: install python3 on the worker nodes (dnf install python3, apt-get install python3)."
+    echo "  Factory: set PROBE_PYTHON, as an attribute of the entry, to the path of a Python that the glidein can reach."
+} >&2
+
+# config_value NAME FILE: the last line for a name wins; a value may hold spaces; a file may have DOS line ends.
+config_value() {
+    value=
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in "$1 "*) value=${line#"$1 "} ;; esac
+    done <"$2"
+    printf '%s' "${value%"$carriage_return"}"
+}
+carriage_return=$(printf '\r')
+
+# The helpers that glidein_config names write glidein_config, the condor vars file and the test's result. They are
+# bash, and old ones print; stdout may be on its way to become ClassAd lines.
+tell_glidein() {
+    if [ -r "$helpers" ] && command -v bash >/dev/null; then
+        glidein_config=$1 condor_vars_file=$(config_value CONDOR_VARS_FILE "$1") bash -c '
+            . "$1"
+            add_config_line PROBE_STATUS python_missing
+            [ -f "$condor_vars_file" ] && add_condor_vars_line PROBE_STATUS S - + N Y -
+        ' singularity-probe "$helpers" >&2
+    fi
+    if [ -x "$error_gen" ]; then
+        "$error_gen" -ok singularity-probe PROBE_STATUS python_missing >&2
+    fi
+    echo 'PROBE_STATUS = "python_missing"'
+}
+
+case ${1:-} in
+    --version | --help | -h)
+        echo 'singularity-probe @VERSION@'
+        [ "$1" = --version ] || echo 'It needs Python 3.6 or later to run and to say more, and found none on this node.'
+        exit 0
+        ;;
+    startd-cron)
+        complain
+        echo 'PROBE_STATUS = "python_missing"'
+        exit 0
+        ;;
+esac
+
+if [ -f "${1:-}" ] && [ -r "$1" ]; then
+    helpers=$(config_value ADD_CONFIG_LINE_SOURCE "$1")
+    error_gen=$(config_value ERROR_GEN_PATH "$1")
+    if [ -n "$helpers$error_gen" ]; then
+        become "$(config_value PROBE_PYTHON "$1")" "$@"
+        complain
+        tell_glidein "$1"
+        exit 0
+    fi
+fi
+complain
+exit 3
