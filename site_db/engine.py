@@ -1,0 +1,152 @@
+"""The way to a database: connecting, and bringing its tables to this release's form.
+
+SQLite: write-ahead log, foreign keys, `synchronous=FULL` (a commit is on disk when it returns), a writer waits for the
+writer before it. PostgreSQL through psycopg.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
+
+from site_db.errors import DatabaseTooNew, DatabaseUnavailable
+
+VERSION_TABLE = "site_db_version"
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
+_BUSY_TIMEOUT_MS = 15_000
+_MIGRATION_LOCK = 0x51DB  # any number, the same in every release: two collectors that start together migrate in turn
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `url` (`sqlite:///PATH`, `postgresql+psycopg://...`). Opens no connection yet.
+
+    Raises DatabaseUnavailable for a text that is no URL, or a database of another kind.
+    """
+    remedy = "Give a URL such as sqlite:////srv/site-db/site.db or postgresql+psycopg://user@host/name."
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseUnavailable(f"{url!r} names no database: {error}", remedy) from error
+    driver = _DRIVERS.get(parsed.drivername.partition("+")[0])
+    if driver is None:
+        raise DatabaseUnavailable(f"{parsed.drivername}: only SQLite and PostgreSQL can be used.", remedy)
+    try:
+        engine = create_engine(parsed.set(drivername=driver), pool_pre_ping=driver != "sqlite")
+    except ModuleNotFoundError as error:
+        raise DatabaseUnavailable(
+            f"{driver}: its driver is not installed ({error.name}).",
+            "Install the extra: pip install 'singularity-compatibility-probe[postgresql]'.",
+        ) from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def place(engine: Engine) -> str:
+    """Where the database is, for people: the URL without its password."""
+    return engine.url.render_as_string(hide_password=True)
+
+
+@contextmanager
+def told_plainly(engine: Engine) -> Iterator[None]:
+    """Turn the driver's failures (gone, full, locked, damaged) into DatabaseUnavailable. Our own mistakes pass."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise
+    except DatabaseError as error:
+        cause = " ".join(str(error.orig).split())
+        raise DatabaseUnavailable(f"{place(engine)}: {cause}", _remedy(engine, cause)) from error
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to this release's form, in one transaction: all of it happens or nothing.
+
+    Raises DatabaseTooNew for a revision that this release doesn't know, DatabaseUnavailable for a database with other
+    tables in it; neither is touched.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("site_db") / "migrations").replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    with told_plainly(engine):
+        with engine.connect() as connection:
+            if _known_revision(connection, script) == head:
+                return
+        with engine.execution_options(writes=True).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            _known_revision(connection, script)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """SQLite: readers don't wait for the writer. Kept in the file, so only after it is known to be ours."""
+    if engine.dialect.name == "sqlite":
+        with told_plainly(engine), engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA journal_mode=WAL")
+
+
+def _known_revision(connection: Connection, script: ScriptDirectory) -> str | None:
+    tables = inspect(connection).get_table_names()
+    if tables and VERSION_TABLE not in tables:
+        raise DatabaseUnavailable(
+            f"{place(connection.engine)} holds tables of another program ({', '.join(sorted(tables)[:3])}).",
+            "Give the URL of an empty database, or of one that site-db made.",
+        )
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    revision = context.get_current_revision()
+    try:
+        script.get_revisions(revision or ())
+    except CommandError as error:
+        raise DatabaseTooNew(
+            f"{place(connection.engine)} was written by a newer release (revision {revision!r}); nothing was changed.",
+            "Upgrade this program to the release that last wrote the database, or give another database.",
+        ) from error
+    return revision
+
+
+def _remedy(engine: Engine, cause: str) -> str:
+    for words, remedy in _REMEDIES.items():
+        if words in cause:
+            return remedy
+    if engine.dialect.name == "postgresql":
+        return "See that the server runs and accepts this user: psql with the same URL must get in."
+    return "See that the file and its folder exist, are writable by this user and not full."
+
+
+_REMEDIES = {
+    "not a database": "This file is something else: give another path, or move the file away.",
+    "malformed": "The file is damaged: restore it from a backup; `sqlite3 FILE .recover` saves what can be read.",
+    "database is locked": "Another program holds the file: end it, or wait until it is done.",
+    "disk is full": "Make room on the file system of the database; nothing that was acknowledged is lost.",
+}
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Python's driver would begin a transaction late and never for DDL: transactions are ours (_begin_sqlite).
+    connection.isolation_level = None
+    for setting in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its lock at once: one that reads first and writes then can't wait, SQLite fails it on the spot.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

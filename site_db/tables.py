@@ -1,0 +1,120 @@
+"""The tables, as SQLAlchemy Core metadata. Why each is there: docs/database.md.
+
+A change here needs a revision in migrations/versions/; a test compares the two on both databases.
+Times are microseconds since 1970 (times.py).
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+# Names by rule, so that a migration can drop a constraint by its name on both databases.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column of type INTEGER, which holds 64 bits there anyway.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("fingerprint", String(64), nullable=False, unique=True),
+    Column("document", Text, nullable=False),
+)
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("factory", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("site_id", ForeignKey("sites.id"), nullable=False, index=True),
+    Column("resource", Text, nullable=False),
+    UniqueConstraint("factory", "name"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("machine_id", String(32), nullable=False, unique=True),
+    Column("derived", Boolean, nullable=False),  # the report had no machine_id: made from entry and hostname
+    Column("hostname", Text, nullable=False, index=True),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("report_id", LargeBinary(16), nullable=False, unique=True),
+    Column("entry_id", ForeignKey("entries.id"), nullable=False),
+    Column("node_id", ForeignKey("nodes.id"), nullable=False),
+    Column("profile_id", ForeignKey("profiles.id"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("complete", Boolean, nullable=False),
+)
+
+raw_reports = Table(
+    "raw_reports",
+    metadata,
+    Column("report", ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # the JSON text, zstd
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("entry_id", ForeignKey("entries.id"), primary_key=True),
+    Column("node_id", ForeignKey("nodes.id"), primary_key=True, index=True),
+    Column("profile_id", ForeignKey("profiles.id"), nullable=False),
+    Column("report", ForeignKey("reports.id", ondelete="SET NULL")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    # PostgreSQL indexes no text beyond 2,704 bytes, and a reference may have 8,192: the hash is what is unique.
+    Column("ref_sha256", LargeBinary(32), nullable=False, unique=True),
+    Column("ref", Text, nullable=False),
+)
+
+image_observations = Table(
+    "image_observations",
+    metadata,
+    Column("node_id", ForeignKey("nodes.id"), primary_key=True),
+    Column("image_id", ForeignKey("images.id"), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("reason", String(64)),
+    Column("exec_s", Float),
+    Column("created_at", BigInteger, nullable=False),
+)
