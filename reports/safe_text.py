@@ -1,0 +1,38 @@
+"""Harmless renderings of hostile text.
+
+Everything a report says was written by a stranger's machine. Each way out has one function here: terminals and logs
+(`printable`, `shorten`) and spreadsheets (`csv_cell`). HTML is escaped by Jinja2 (`reports/pages.py`), JSON by orjson.
+"""
+
+ELLIPSIS = "…"
+# What spreadsheets take for the start of a formula, with the full-width forms that some of them fold.
+_FORMULA_STARTS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def printable(text: str) -> str:
+    """The text with every control, bidi, zero-width, private and line-separating character as a visible escape.
+
+    `str.isprintable` is false for exactly these (Unicode categories Other and Separator, the ASCII space excepted).
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def shorten(text: str, length: int) -> str:
+    """`printable` text of at most `length` characters; what is cut shows as an ellipsis."""
+    # An escape only lengthens: cutting before escaping as well keeps a text of megabytes cheap.
+    clean = printable(text[: length + 1])
+    return clean if len(clean) <= length else clean[: length - 1] + ELLIPSIS
+
+
+def csv_cell(value: object) -> object:
+    """A value for a CSV cell: text is printable and never a formula; numbers stay numbers; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return value
+    text = printable(str(value))
+    return "'" + text if text.lstrip()[:1] in _FORMULA_STARTS else text
