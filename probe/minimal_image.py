@@ -7,6 +7,8 @@ The packed data are made by scripts/build-probe; a checkout that was not built h
 import os
 from typing import Optional
 
+from probe import packed
+
 PAYLOAD_PATH = "/payload"
 COMPRESSIONS = ("gzip", "zstd")
 
@@ -25,12 +27,12 @@ def payload(arch: str) -> Optional[bytes]:
 
     Called as `payload NONCE [PATH...]` it prints lines that begin with the nonce; see payload/payload-x86_64.S.
     """
-    return _read_packed("payload-" + arch)
+    return packed.read("payload-" + arch)
 
 
 def sif(arch: str, compression: str) -> Optional[bytes]:
     """Return the image as a SIF file; compression is one of COMPRESSIONS. None if this build has none."""
-    return _read_packed("image-{}-{}.sif".format(arch, compression))
+    return packed.read("image-{}-{}.sif".format(arch, compression))
 
 
 def create_sandbox(folder: str, arch: str) -> None:
@@ -48,15 +50,6 @@ def create_sandbox(folder: str, arch: str) -> None:
         _write_file(os.path.join(folder, name), b"", 0o644)
     _write_file(folder + PAYLOAD_PATH, program, 0o755)
     os.symlink(_SHELL[1], os.path.join(folder, _SHELL[0]))
-
-
-def _read_packed(name: str) -> Optional[bytes]:
-    import pkgutil  # 4 to 8 ms: paid only by runs that start containers
-
-    try:
-        return pkgutil.get_data("probe", "data/" + name)
-    except OSError:
-        return None
 
 
 def _make_folder(path: str) -> None:

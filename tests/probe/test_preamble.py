@@ -18,6 +18,7 @@ SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh"), "bash": ("bash",)}
 # Stands in for the probe's command line: says what it was started with.
 CLI = """
 import json, os, signal, sys
+from probe import minimal_image
 
 def main():
     if sys.argv[1:] == ["wait"]:
@@ -27,6 +28,7 @@ def main():
     print(json.dumps({
         "python": "%d.%d" % sys.version_info[:2], "arguments": sys.argv[1:], "pid": os.getpid(),
         "stdin": sys.stdin.read(), "site": not flags.no_site, "bytecode": not flags.dont_write_bytecode,
+        "payload": minimal_image.payload(os.uname().machine)[:4].decode("latin-1"),
     }))
     return 7
 """
@@ -44,7 +46,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("a tree")
     shutil.copytree(ROOT / "scripts", tree / "scripts")
     shutil.copytree(ROOT / "probe/payload", tree / "probe/payload")
-    for name in ("__init__.py", "version.py", "minimal_image.py"):
+    for name in ("__init__.py", "version.py", "minimal_image.py", "packed.py"):
         shutil.copy(ROOT / "probe" / name, tree / "probe" / name)
     (tree / "probe/cli.py").write_text(CLI)
     subprocess.run([tree / "scripts/build-probe"], check=True, timeout=60)
@@ -99,7 +101,7 @@ def test_every_supported_python_runs_the_program(program: Path, path: Path, vers
     assert answer.stderr == ""
     seen = json.loads(answer.stdout)
     assert (answer.returncode, seen["python"], seen["arguments"]) == (7, version, ["run", "a b", ""])
-    assert (seen["site"], seen["bytecode"]) == (False, False)
+    assert (seen["site"], seen["bytecode"], seen["payload"]) == (False, False, "\x7fELF")
 
 
 def test_every_shell_becomes_python(program: Path, path: Path, shell: list[str]):
