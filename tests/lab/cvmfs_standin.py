@@ -359,9 +359,9 @@ class StandIn:
     def __enter__(self) -> "StandIn":
         try:
             self._start()
-        except BaseException:
-            self.close()
-            raise
+        finally:
+            if not self._mounted:
+                self.close()
         return self
 
     def __exit__(
