@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from site_db.errors import DatabaseTooNew, DatabaseUnavailable
 
@@ -66,7 +66,7 @@ def told_plainly(engine: Engine) -> Iterator[None]:
     """Turn the driver's failures (gone, full, locked, damaged) into DatabaseUnavailable. Our own mistakes pass."""
     try:
         yield
-    except (IntegrityError, ProgrammingError):
+    except (DataError, IntegrityError, ProgrammingError):
         raise
     except DatabaseError as error:
         cause = " ".join(str(error.orig).split())

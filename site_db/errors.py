@@ -37,3 +37,11 @@ class UnknownName(SiteDbError):
         self.near = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.6)
         remedy = f"Did you mean: {', '.join(self.near)}?" if self.near else f"Ask for a {kind} that has sent reports."
         super().__init__(f"No {kind} {name!r} in the database.", remedy)
+
+
+class AmbiguousName(SiteDbError):
+    """Several rows have this name. `.choices` are the names that tell them apart."""
+
+    def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
+        self.choices = sorted(choices)
+        super().__init__(f"Several of kind {kind} are called {name!r}.", f"Say which: {', '.join(self.choices)}.")

@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from typing import Any
 
+from site_db.storable import storable_tree
+
 Document = dict[str, Any]
 
 # A change of this number, or of what profile_of takes, gives every node a new profile: say so in the changelog.
@@ -23,7 +25,7 @@ def profile_of(report: Document) -> Document:
     """The profile of a schema-valid report. Pure; the order of the report's lists and objects makes no difference."""
     host, cvmfs = report["host"], report["cvmfs"]
     kernel = host["kernel"]["version"]
-    return {
+    profile = {
         "profile_version": PROFILE_VERSION,
         "host": {
             "arch": host["arch"],
@@ -39,10 +41,12 @@ def profile_of(report: Document) -> Document:
         "cvmfs": {"kind": cvmfs["kind"], "repositories": _repositories(cvmfs["repositories"])},
         "gpus": _gpus(report["gpus"]),
     }
+    cleaned: Document = storable_tree(profile)
+    return cleaned
 
 
 def canonical_json(profile: Document) -> str:
-    """The one text of a profile: sorted keys, no blanks, ASCII only (a NUL in it stays an escape)."""
+    """The one text of a profile: sorted keys, no blanks, ASCII only."""
     return json.dumps(profile, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

@@ -1,11 +1,9 @@
 """What of a report goes into the tables: the report reduced to names, times and its profile. Pure.
 
-Everything in a report is hostile text. PostgreSQL refuses NUL in a text and no database takes half a surrogate pair:
-control characters of names become U+FFFD. The profile is kept as ASCII JSON, the report itself as the bytes that came.
+All its texts are made storable (storable.py); the report itself is kept as the bytes that came.
 """
 
 import hashlib
-import re
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple
 import zstandard
 
 from site_db.profiles import canonical_json, fingerprint, profile_of
+from site_db.storable import storable
 from site_db.times import microseconds, parse_time
 
 # What stands for a name that the report doesn't give: a run by hand, outside a glidein.
@@ -21,8 +20,6 @@ NO_NAME = "(none)"
 UNKNOWN_SITE = "(unknown)"
 
 _ZSTD_LEVEL = 3  # 19 saves a tenth more and takes thirty times as long
-
-_UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Submission(NamedTuple):
@@ -76,10 +73,10 @@ def reduce_report(submission: Submission) -> Reduced:
     """
     report = submission.report
     glidein = report["glidein"]
-    site = storable(glidein["site"]) or UNKNOWN_SITE
-    entry = storable(glidein["entry"]) or (f"{NO_NAME}@{site}" if site != UNKNOWN_SITE else NO_NAME)
-    factory = storable(glidein["factory"]) or NO_NAME
-    hostname = storable(report["host"]["hostname"]) or NO_NAME
+    site = storable(glidein["site"] or UNKNOWN_SITE)
+    entry = storable(glidein["entry"] or (f"{NO_NAME}@{site}" if glidein["site"] else NO_NAME))
+    factory = storable(glidein["factory"] or NO_NAME)
+    hostname = storable(report["host"]["hostname"] or NO_NAME)
     machine_id = report["host"]["machine_id"]
     received_at = microseconds(submission.received_at)
     created_at = parse_time(report["created_at"])
@@ -89,7 +86,7 @@ def reduce_report(submission: Submission) -> Reduced:
         site=site,
         factory=factory,
         entry=entry,
-        resource=storable(glidein["resource"]) or NO_NAME,
+        resource=storable(glidein["resource"] or NO_NAME),
         machine_id=machine_id or _machine_id_of(hostname, factory, entry),
         derived=machine_id is None,
         hostname=hostname,
@@ -101,11 +98,6 @@ def reduce_report(submission: Submission) -> Reduced:
         images=tuple(_images(report["images"])),
         body=zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(submission.raw),
     )
-
-
-def storable(name: str | None) -> str:
-    """`name` as every database can hold it: control characters and lone surrogates become U+FFFD; None becomes ""."""
-    return _UNSTORABLE.sub("\ufffd", name or "")
 
 
 def _machine_id_of(hostname: str, factory: str, entry: str) -> str:

@@ -1,0 +1,220 @@
+"""Verdicts: what a group of nodes can do, from how many of them can. Pure functions over node groups and rules.
+
+Three-valued everywhere. A node that could not tell is unknown, never a no, and counts in neither share nor interval.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from site_db.rules import Capability, Rules, find
+
+Answer = Literal["yes", "no", "mixed", "unknown"]
+
+_Z = 1.959964  # 95 %
+_REASONS_SHOWN = 5
+_EVIDENCE_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Nodes with the same profile: how many, when their newest reports were made, and one of these as an example."""
+
+    fingerprint: str
+    profile: dict[str, Any]
+    nodes: int
+    oldest: datetime
+    newest: datetime
+    report_id: str | None
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """On how many nodes the answer was not yes for this reason; `code` None: no reason was given."""
+
+    code: str | None
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One report as an example of the `nodes` that gave this answer for this reason; `found`: the steps to it there."""
+
+    report_id: str | None
+    found: tuple[str, ...]
+    answer: Answer
+    reason: str | None
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One capability of a node, entry, resource or site.
+
+    `share` and its 95 % bounds `lower` and `upper`: yes among yes and no; None where no node answered either.
+    `reasons`: of the nodes that said no; where none did, of those that could not tell.
+    """
+
+    capability: str
+    title: str
+    answer: Answer
+    confidence: str
+    sentence: str
+    nodes_yes: int
+    nodes_no: int
+    nodes_unknown: int
+    share: float | None
+    lower: float | None
+    upper: float | None
+    oldest: datetime | None
+    newest: datetime | None
+    reasons: tuple[ReasonCount, ...]
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def nodes_measured(self) -> int:
+        """Nodes that answered yes or no."""
+        return self.nodes_yes + self.nodes_no
+
+    @property
+    def nodes(self) -> int:
+        """All nodes in the window."""
+        return self.nodes_measured + self.nodes_unknown
+
+
+def answer_of(profile: dict[str, Any], capability: Capability) -> tuple[Answer, str | None]:
+    """What one profile says: yes, no or unknown, and the reason it gives."""
+    value, reason = find(profile, capability.found), find(profile, capability.reason)
+    if reason in capability.no_reasons or value in capability.no:
+        return "no", reason
+    return ("yes" if value in capability.yes else "unknown"), reason
+
+
+def capabilities_of(groups: Iterable[NodeGroup], rules: Rules) -> list[Capability]:
+    """The capabilities to judge for these nodes, in the order of the rules; members of a family by name."""
+    groups = list(groups)
+    found: dict[str, Capability] = {}
+    for row in rules.capabilities:
+        members = {member.name: member for group in groups for member in row.members(group.profile)}
+        if not groups:
+            members = {member.name: member for member in row.members({})}
+        found.update(sorted(members.items()))
+    return list(found.values())
+
+
+class Tally:
+    """Counts nodes by answer and reason."""
+
+    def __init__(self) -> None:
+        self.nodes: Counter[Answer] = Counter()
+        self._reasons: dict[Answer, Counter[str | None]] = {"yes": Counter(), "no": Counter(), "unknown": Counter()}
+
+    def add(self, answer: Answer, reason: str | None, nodes: int) -> None:
+        """Count `nodes` that gave this answer (yes, no or unknown) for this reason."""
+        self.nodes[answer] += nodes
+        self._reasons[answer][reason] += nodes
+
+    @property
+    def measured(self) -> int:
+        """Nodes that answered yes or no."""
+        return self.nodes["yes"] + self.nodes["no"]
+
+    @property
+    def share(self) -> float | None:
+        """Yes among yes and no; None where there is neither."""
+        return self.nodes["yes"] / self.measured if self.measured else None
+
+    def answer(self, rules: Rules) -> Answer:
+        """The answer for all of them together."""
+        share = self.share
+        if share is None:
+            return "unknown"
+        if share >= rules.yes_from:
+            return "yes"
+        return "no" if share <= rules.no_up_to else "mixed"
+
+    def reasons(self) -> tuple[ReasonCount, ...]:
+        """The most frequent reasons for no; where no node said no, those of the nodes that could not tell."""
+        counts = self._reasons["no"] or self._reasons["unknown"]
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0] or ""))
+        return tuple(ReasonCount(code, nodes) for code, nodes in ranked[:_REASONS_SHOWN])
+
+
+def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> Verdict:
+    """The verdict on `capability` for all nodes in `groups`."""
+    tally = Tally()
+    evidence: dict[tuple[Answer, str | None], Evidence] = {}
+    for group in groups:
+        answer, reason = answer_of(group.profile, capability)
+        tally.add(answer, reason, group.nodes)
+        example = evidence.get((answer, reason)) or Evidence(group.report_id, capability.found, answer, reason, 0)
+        evidence[answer, reason] = replace(example, nodes=example.nodes + group.nodes)
+    lower, upper = wilson(tally.nodes["yes"], tally.measured) if tally.measured else (None, None)
+    verdict = Verdict(
+        capability=capability.name,
+        title=capability.title,
+        answer=tally.answer(rules),
+        confidence="",
+        sentence="",
+        nodes_yes=tally.nodes["yes"],
+        nodes_no=tally.nodes["no"],
+        nodes_unknown=tally.nodes["unknown"],
+        share=tally.share,
+        lower=lower,
+        upper=upper,
+        oldest=min((group.oldest for group in groups), default=None),
+        newest=max((group.newest for group in groups), default=None),
+        reasons=tally.reasons(),
+        evidence=tuple(sorted(evidence.values(), key=_telling_first)[:_EVIDENCE_SHOWN]),
+    )
+    return replace(verdict, confidence=_confidence(verdict, rules), sentence=_sentence(verdict, rules))
+
+
+def judge_all(groups: Sequence[NodeGroup], rules: Rules) -> tuple[Verdict, ...]:
+    """The verdicts on every capability, in the order of the rules."""
+    return tuple(judge(capability, groups, rules) for capability in capabilities_of(groups, rules))
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share: unlike the plain one it is not empty at 0 and 1. `trials` > 0."""
+    share = successes / trials
+    spread = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
+    centre, scale = share + _Z**2 / (2 * trials), 1 + _Z**2 / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _telling_first(evidence: Evidence) -> tuple[str, int]:
+    return evidence.answer, -evidence.nodes  # no, unknown, yes: what people ask about comes first
+
+
+def _confidence(verdict: Verdict, rules: Rules) -> str:
+    measured = verdict.nodes_measured
+    share = measured / verdict.nodes if verdict.nodes else 0.0
+    width = 1.0 if verdict.lower is None or verdict.upper is None else verdict.upper - verdict.lower
+    return next(
+        row.level
+        for row in rules.confidence
+        if measured >= row.nodes and share >= row.measured_share and width <= row.interval
+    )
+
+
+def _sentence(verdict: Verdict, rules: Rules) -> str:
+    causes = [reason.code for reason in verdict.reasons if reason.code]
+    words = {
+        "title": verdict.title,
+        "yes": verdict.nodes_yes,
+        "no": verdict.nodes_no,
+        "unknown": verdict.nodes_unknown,
+        "measured": verdict.nodes_measured,
+        "nodes": verdict.nodes,
+        "reason": causes[0] if causes else "none was given",
+        "window_days": rules.window_days,
+    }
+    kind = verdict.answer if verdict.nodes else "no_reports"
+    sentence = rules.sentences[kind].format(**words)
+    if verdict.nodes_measured and verdict.nodes_unknown:
+        sentence += " " + rules.sentences["some_unknown"].format(**words)
+    return sentence

@@ -1,0 +1,307 @@
+"""The views: what is known about a site, an entry, a node, and why. Each reads one state of the database.
+
+`now` (aware) decides what is recent. Names that are not there raise UnknownName, a name of several AmbiguousName.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, func, or_, select
+
+from site_db import tables
+from site_db.errors import AmbiguousName, UnknownName
+from site_db.kinds import kinds_of
+from site_db.queries import ENTRIES, NODES, NOTHING_SEEN, SITES, ImageCount, Seen, images, node_groups, seen
+from site_db.reasons import explain_reason
+from site_db.rules import Rules, default_rules, find
+from site_db.site_reports import (
+    EntryReport,
+    EntrySummary,
+    Example,
+    ExplainedReason,
+    Explanation,
+    Freshness,
+    ImageVerdict,
+    NodeReport,
+    NodeSeen,
+    SiteList,
+    SiteReport,
+    SiteSummary,
+)
+from site_db.storable import storable, storable_tree
+from site_db.store import Store
+from site_db.times import microseconds, moment
+from site_db.verdicts import Evidence, NodeGroup, Tally, Verdict, capabilities_of, judge, judge_all
+
+# What of a check explains it; the rest (single steps) is in the raw report.
+_TELLING = ("id", "status", "usable", "reason", "message", "remedy", "errno", "limit", "command", "evidence")
+
+
+@dataclass(frozen=True)
+class EntryName:
+    """An entry that is in the database, and the number of its row."""
+
+    id: int
+    name: str
+    factory: str
+    site: str
+    resource: str
+
+
+def list_sites(store: Store, now: datetime, rules: Rules | None = None) -> SiteList:
+    """All sites, with the verdicts of the overview."""
+    rules = rules or default_rules()
+    with store.reading() as connection:
+        groups = node_groups(connection, _since(now, rules), by=ENTRIES.site_id)
+        ever = seen(connection, ENTRIES.site_id)
+        query = (
+            select(SITES.id, SITES.name, func.count(ENTRIES.id).label("entries"))
+            .outerjoin_from(tables.sites, tables.entries)
+            .group_by(SITES.id, SITES.name)
+            .order_by(SITES.name)
+        )
+        sites = connection.execute(query).all()
+    summaries = [
+        SiteSummary(
+            name=site.name,
+            entries=site.entries,
+            freshness=_freshness(groups.get(site.id, []), ever.get(site.id, NOTHING_SEEN)),
+            verdicts=_overview(groups.get(site.id, []), rules),
+        )
+        for site in sites
+    ]
+    return SiteList(now, rules.window_days, tuple(summaries))
+
+
+def list_entries(store: Store, now: datetime, rules: Rules | None = None) -> tuple[EntrySummary, ...]:
+    """All entries, with the verdicts of the overview."""
+    rules = rules or default_rules()
+    with store.reading() as connection:
+        return _entry_summaries(connection, now, rules)
+
+
+def site_report(store: Store, name: str, now: datetime, rules: Rules | None = None) -> SiteReport:
+    """One site with its entries."""
+    rules = rules or default_rules()
+    name = storable(name)
+    with store.reading() as connection:
+        number = connection.scalar(select(SITES.id).where(SITES.name == name))
+        if number is None:
+            raise UnknownName("site", name, connection.scalars(select(SITES.name)))
+        scope = ENTRIES.site_id == number
+        groups = node_groups(connection, _since(now, rules), scope).get(None, [])
+        ever = seen(connection, ENTRIES.site_id, scope).get(number, NOTHING_SEEN)
+        entries = _entry_summaries(connection, now, rules, number)
+        tried = images(connection, _since(now, rules), scope)
+    return SiteReport(
+        name=name,
+        generated_at=now,
+        window_days=rules.window_days,
+        freshness=_freshness(groups, ever),
+        resources=tuple(sorted({entry.resource for entry in entries})),
+        entries=entries,
+        verdicts=judge_all(groups, rules),
+        heterogeneity=kinds_of(groups, rules),
+        images=_image_verdicts(tried, rules),
+    )
+
+
+def entry_report(store: Store, name: str, now: datetime, rules: Rules | None = None) -> EntryReport:
+    """One entry: its NAME, or NAME@FACTORY where several factories have one of that name."""
+    rules = rules or default_rules()
+    with store.reading() as connection:
+        entry = find_entry(connection, name)
+        scope = ENTRIES.id == entry.id
+        groups = node_groups(connection, _since(now, rules), scope).get(None, [])
+        ever = seen(connection, ENTRIES.id, scope).get(entry.id, NOTHING_SEEN)
+        tried = images(connection, _since(now, rules), scope)
+    return EntryReport(
+        name=entry.name,
+        factory=entry.factory,
+        site=entry.site,
+        resource=entry.resource,
+        generated_at=now,
+        window_days=rules.window_days,
+        freshness=_freshness(groups, ever),
+        verdicts=judge_all(groups, rules),
+        heterogeneity=kinds_of(groups, rules),
+        images=_image_verdicts(tried, rules),
+    )
+
+
+def node_report(store: Store, name: str, now: datetime, rules: Rules | None = None) -> NodeReport:
+    """One node by its machine_id, or by its hostname: its newest report, however old that is."""
+    rules = rules or default_rules()
+    name = storable(name)
+    with store.reading() as connection:
+        nodes = connection.execute(
+            select(tables.nodes).where(or_(NODES.machine_id == name, NODES.hostname == name))
+        ).all()
+        if not nodes:
+            raise UnknownName("node", name, connection.scalars(select(NODES.hostname).limit(10_000)))
+        if len(nodes) > 1:
+            raise AmbiguousName("node", name, [node.machine_id for node in nodes])
+        node = nodes[0]
+        (newest,) = node_groups(connection, 0, NODES.id == node.id)[None]
+        places = _seen_at(connection, node.id)
+        tried = images(connection, 0, NODES.id == node.id)
+    return NodeReport(
+        machine_id=node.machine_id,
+        derived=node.derived,
+        hostname=node.hostname,
+        generated_at=now,
+        window_days=rules.window_days,
+        recent=microseconds(newest.newest) >= _since(now, rules),
+        report_id=newest.report_id,
+        seen=places,
+        verdicts=judge_all([newest], rules),
+        profile=newest.profile,
+        images=_image_verdicts(tried, rules),
+    )
+
+
+def why(store: Store, entry: str, capability: str, now: datetime, rules: Rules | None = None) -> Explanation:
+    """Why the verdict on one capability of one entry is what it is: reasons in words, and what example reports say."""
+    rules = rules or default_rules()
+    with store.reading() as connection:
+        found = find_entry(connection, entry)
+        groups = node_groups(connection, _since(now, rules), ENTRIES.id == found.id).get(None, [])
+    wanted = rules.capability(storable(capability))
+    if wanted is None:
+        raise UnknownName("capability", capability, [row.name for row in capabilities_of(groups, rules)])
+    verdict = judge(wanted, groups, rules)
+    reasons = [ExplainedReason(explain_reason(row.code), row.nodes) for row in verdict.reasons if row.code]
+    return Explanation(
+        entry=found.name,
+        factory=found.factory,
+        site=found.site,
+        generated_at=now,
+        window_days=rules.window_days,
+        verdict=verdict,
+        reasons=tuple(reasons),
+        examples=tuple(_example(store, evidence) for evidence in verdict.evidence),
+    )
+
+
+def entry_groups(
+    store: Store, name: str, now: datetime, rules: Rules | None = None
+) -> tuple[EntryName, list[NodeGroup]]:
+    """One entry and its recent nodes by profile: what proposals are made from."""
+    with store.reading() as connection:
+        entry = find_entry(connection, name)
+        since = _since(now, rules or default_rules())
+        return entry, node_groups(connection, since, ENTRIES.id == entry.id).get(None, [])
+
+
+def find_entry(connection: Connection, name: str) -> EntryName:
+    """The entry called NAME or NAME@FACTORY. Raises UnknownName, AmbiguousName."""
+    name = storable(name)
+    found = _entry_names(connection, ENTRIES.name == name)
+    if not found and "@" in name:
+        short, _, factory = name.rpartition("@")
+        found = _entry_names(connection, (ENTRIES.name == short) & (ENTRIES.factory == factory))
+    if not found:
+        raise UnknownName("entry", name, connection.scalars(select(ENTRIES.name)))
+    if len(found) > 1:
+        raise AmbiguousName("entry", name, [f"{entry.name}@{entry.factory}" for entry in found])
+    return found[0]
+
+
+def _entry_names(connection: Connection, *conditions: Any) -> list[EntryName]:  # noqa: ANN401 - SQL conditions
+    query = (
+        select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, SITES.name, ENTRIES.resource)
+        .join_from(tables.entries, tables.sites)
+        .where(*conditions)
+        .order_by(ENTRIES.name, ENTRIES.factory)
+    )
+    return [EntryName(*row) for row in connection.execute(query)]
+
+
+def _entry_summaries(
+    connection: Connection, now: datetime, rules: Rules, site_id: int | None = None
+) -> tuple[EntrySummary, ...]:
+    scope = None if site_id is None else ENTRIES.site_id == site_id
+    groups = node_groups(connection, _since(now, rules), scope, by=ENTRIES.id)
+    ever = seen(connection, ENTRIES.id, scope)
+    summaries = [
+        EntrySummary(
+            name=entry.name,
+            factory=entry.factory,
+            site=entry.site,
+            resource=entry.resource,
+            freshness=_freshness(groups.get(entry.id, []), ever.get(entry.id, NOTHING_SEEN)),
+            verdicts=_overview(groups.get(entry.id, []), rules),
+        )
+        for entry in _entry_names(connection, *([] if scope is None else [scope]))
+    ]
+    return tuple(summaries)
+
+
+def _seen_at(connection: Connection, node_id: int) -> tuple[NodeSeen, ...]:
+    observed = tables.observations.c
+    query = (
+        select(
+            ENTRIES.name,
+            ENTRIES.factory,
+            SITES.name,
+            ENTRIES.resource,
+            observed.first_seen,
+            observed.created_at,
+            observed["count"],
+        )
+        .select_from(tables.observations)
+        .join(tables.entries)
+        .join(tables.sites)
+        .where(observed.node_id == node_id)
+        .order_by(observed.created_at.desc())
+    )
+    return tuple(NodeSeen(*row[:4], moment(row[4]), moment(row[5]), row[6]) for row in connection.execute(query))
+
+
+def _since(now: datetime, rules: Rules) -> int:
+    return microseconds(now - timedelta(days=rules.window_days))
+
+
+def _freshness(groups: Sequence[NodeGroup], ever: Seen) -> Freshness:
+    newest = None if ever.newest is None else moment(ever.newest)
+    return Freshness(sum(group.nodes for group in groups), ever.nodes, ever.reports, newest)
+
+
+def _overview(groups: Sequence[NodeGroup], rules: Rules) -> tuple[Verdict, ...]:
+    wanted = [rules.capability(name) for name in rules.overview]
+    return tuple(judge(capability, groups, rules) for capability in wanted if capability)
+
+
+def _image_verdicts(counts: Iterable[ImageCount], rules: Rules) -> tuple[ImageVerdict, ...]:
+    by_ref: dict[str, list[ImageCount]] = {}
+    for count in counts:
+        by_ref.setdefault(count.ref, []).append(count)
+    return tuple(_image_verdict(ref, by_ref[ref], rules) for ref in sorted(by_ref))
+
+
+def _image_verdict(ref: str, counts: Sequence[ImageCount], rules: Rules) -> ImageVerdict:
+    tally = Tally()
+    for count in counts:
+        tally.add(rules.image_answers.get(count.status, "unknown"), count.reason, count.nodes)
+    return ImageVerdict(
+        ref=ref,
+        answer=tally.answer(rules),
+        nodes_yes=tally.nodes["yes"],
+        nodes_no=tally.nodes["no"],
+        nodes_unknown=tally.nodes["unknown"],
+        newest=moment(max(count.newest for count in counts)),
+        reasons=tally.reasons(),
+    )
+
+
+def _example(store: Store, evidence: Evidence) -> Example:
+    raw = store.raw_report(UUID(evidence.report_id).bytes) if evidence.report_id else None
+    if raw is None:
+        return Example(evidence, None)
+    place = find(json.loads(raw), evidence.found[:-1])
+    check = {name: place[name] for name in _TELLING if name in place} if isinstance(place, Mapping) else None
+    return Example(evidence, storable_tree(check))
