@@ -65,9 +65,9 @@ class Host:
         """Call a function that may hang, or that changes its process for ever, in a child. The name is for the records."""
         return self.attempt_all(limit_s, {name: [function, *arguments]})[name]
 
-    def attempt_all(self, limit_s: float, calls: Dict[str, List[Any]]) -> Dict[str, workers.Result]:
+    def attempt_all(self, limit_s: float, calls: Dict[str, List[Any]], at_once: int = 64) -> Dict[str, workers.Result]:
         """Several attempts side by side, each ``name: [function, argument, ...]`` with the same limit."""
-        return workers.call_all(limit_s, calls)
+        return workers.call_all(limit_s, calls, at_once)
 
     def facts(self) -> Dict[str, Any]:
         """What the kernel tells this process about itself, without a file system."""

@@ -1,8 +1,9 @@
 """Reason codes: why something does not work, and what the site or the factory can do. The rows are data/reasons.json."""
 
 import json
-import pkgutil
 from typing import Any, Dict, Optional
+
+from probe import packed
 
 _rows = {}  # type: Dict[str, Dict[str, Any]]
 
@@ -10,7 +11,7 @@ _rows = {}  # type: Dict[str, Dict[str, Any]]
 def rows() -> Dict[str, Dict[str, Any]]:
     """All rows by code; each has title, jobs, site_remedy, factory_remedy, source."""
     if not _rows:
-        data = pkgutil.get_data("probe", "data/reasons.json") or b'{"reasons": []}'
+        data = packed.read("reasons.json") or b'{"reasons": []}'
         _rows.update({row["code"]: row for row in json.loads(data.decode())["reasons"]})
     return _rows
 

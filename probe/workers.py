@@ -41,9 +41,12 @@ class _Running:
 class Pool:
     """Workers side by side. Use: ``start`` some, then ``wait`` until each has given its Result."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Optional[int] = None) -> None:
         self._running = {}  # type: Dict[int, _Running]
         self._poll = select.poll()
+        self._wake = wake
+        if wake is not None:
+            self._poll.register(wake, select.POLLIN)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -61,12 +64,15 @@ class Pool:
         self._poll.register(read_end, select.POLLIN)
 
     def wait(self, until: float) -> Iterator[Any]:
-        """Yield (name, Result) of workers as they end, until none runs or the monotonic time ``until`` is reached."""
+        """Yield (name, Result) of workers as they end, until none runs, the monotonic time ``until`` is reached, or the
+        wake descriptor has something to read. More may be started meanwhile."""
         while self._running:
             now = time.monotonic()
             next_limit = min(running.deadline for running in self._running.values())
             timeout_s = min(next_limit, until) - now
             for descriptor, _ in self._poll.poll(max(0, int(timeout_s * 1000) + 1)):
+                if descriptor == self._wake:
+                    return
                 if not _read(self._running[descriptor]):
                     running = self._drop(descriptor)
                     yield running.name, _finished(running)
@@ -90,22 +96,22 @@ class Pool:
         return self._running.pop(descriptor)
 
 
-def call(limit_s: float, function: Callable[..., Any], *arguments: Any) -> Result:
-    """Call one plain function in a child; its return value must be JSON."""
+def call_all(limit_s: float, calls: Dict[str, List[Any]], at_once: int) -> Dict[str, Result]:
+    """Call several functions side by side, each ``[function, argument, ...]``, its limit counted from its own start."""
     pool = Pool()
-    pool.start("call", limit_s, _once, function, arguments)
-    for _, result in pool.wait(time.monotonic() + limit_s + 1):
-        return result  # type: ignore[no-any-return]  # the pool yields pairs of name and Result
-    return pool.abandon()["call"]
+    waiting = list(calls)
+    results = {}  # type: Dict[str, Result]
 
+    def start_some() -> None:
+        while waiting and len(pool) < at_once:
+            name = waiting.pop(0)
+            function, arguments = calls[name][0], calls[name][1:]
+            pool.start(name, limit_s, _once, function, arguments)
 
-def call_all(limit_s: float, calls: Dict[str, List[Any]]) -> Dict[str, Result]:
-    """Call several functions side by side, each ``[function, argument, ...]`` with the same limit; results by name."""
-    pool = Pool()
-    for name, (function, *arguments) in calls.items():
-        pool.start(name, limit_s, _once, function, arguments)
-    results = dict(pool.wait(time.monotonic() + limit_s + 1))
-    results.update(pool.abandon())
+    start_some()
+    for name, result in pool.wait(float("inf")):
+        results[name] = result
+        start_some()
     return results
 
 

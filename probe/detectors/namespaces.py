@@ -1,0 +1,223 @@
+"""Kernel namespaces, tried one after the other in throw-away children as an unprivileged container start does it.
+
+Stopping after unshare(2), as others do, is not enough: AppArmor on Ubuntu 24.04 lets it pass and refuses the maps or the
+first mount (apptainer issues 2457 and 2608). Each step keeps its errno.
+"""
+
+import errno
+import os
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from probe import kernel
+from probe.checks import Check, check
+from probe.detectors.machine import parse_status
+from probe.engine import Findings
+from probe.host import Host
+from probe.settings import Settings
+from probe.workers import Result
+
+LIMIT_S = 5.0
+CAP_SYS_ADMIN = 1 << 21
+
+Steps = List[Dict[str, Any]]
+
+SETTINGS = {
+    "max_user_namespaces": "/proc/sys/user/max_user_namespaces",
+    "max_mnt_namespaces": "/proc/sys/user/max_mnt_namespaces",
+    "max_pid_namespaces": "/proc/sys/user/max_pid_namespaces",
+    "max_ipc_namespaces": "/proc/sys/user/max_ipc_namespaces",
+    "max_net_namespaces": "/proc/sys/user/max_net_namespaces",
+    "unprivileged_userns_clone": "/proc/sys/kernel/unprivileged_userns_clone",
+    "apparmor_restrict_unprivileged_userns": "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+    "max_pid": "/proc/sys/kernel/pid_max",
+}
+LIMIT_OF = {"user": "max_user_namespaces", "mount": "max_mnt_namespaces", "pid": "max_pid_namespaces"}
+LIMIT_OF.update({"ipc": "max_ipc_namespaces", "net": "max_net_namespaces"})
+
+
+class _Trial:
+    """Steps until the first that fails."""
+
+    def __init__(self) -> None:
+        self.steps = []  # type: Steps
+
+    def step(self, name: str, error: int) -> bool:
+        self.steps.append({"step": name, "errno": error})
+        return error == 0
+
+
+def _write(path: str, text: str) -> int:
+    try:
+        with open(path, "w") as stream:
+            stream.write(text)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _enter_user_namespace(trial: _Trial, uid: int, gid: int) -> bool:
+    if not trial.step("unshare user", kernel.unshare(kernel.CLONE_NEWUSER)):
+        return False
+    if os.path.exists("/proc/self/setgroups"):  # Linux 3.19 and later want it before gid_map
+        if not trial.step("write setgroups", _write("/proc/self/setgroups", "deny")):
+            return False
+    return trial.step("write uid_map", _write("/proc/self/uid_map", "{0} {0} 1".format(uid))) and trial.step(
+        "write gid_map", _write("/proc/self/gid_map", "{0} {0} 1".format(gid))
+    )
+
+
+def try_user(uid: int, gid: int) -> Steps:
+    """A user namespace with both maps. Changes its process: call it in a child."""
+    trial = _Trial()
+    _enter_user_namespace(trial, uid, gid)
+    return trial.steps
+
+
+def _begin(privileged: bool, uid: int, gid: int) -> Tuple[_Trial, bool]:
+    trial = _Trial()
+    return trial, privileged or _enter_user_namespace(trial, uid, gid)
+
+
+def _private_mounts(trial: _Trial) -> bool:
+    return trial.step("unshare mount", kernel.unshare(kernel.CLONE_NEWNS)) and trial.step(
+        "remount private", kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    )
+
+
+def try_mount(privileged: bool, uid: int, gid: int) -> Steps:
+    """A mount namespace, private, with a tmpfs of its own in it. Changes its process: call it in a child."""
+    trial, entered = _begin(privileged, uid, gid)
+    if entered and _private_mounts(trial):
+        trial.step("mount tmpfs", kernel.mount("tmpfs", "/proc", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64k"))
+    return trial.steps
+
+
+def try_pid(privileged: bool, uid: int, gid: int) -> Steps:
+    """A pid namespace with a fresh /proc, as ``--pid`` makes it. Changes its process: call it in a child."""
+    trial, entered = _begin(privileged, uid, gid)
+    if not (entered and trial.step("unshare pid", kernel.unshare(kernel.CLONE_NEWPID))):
+        return trial.steps
+    read_end, write_end = os.pipe()
+    first = os.fork()
+    if first == 0:
+        inner = _Trial()
+        if _private_mounts(inner):
+            flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+            inner.step("mount proc", kernel.mount("proc", "/proc", "proc", flags))
+        os.write(write_end, " ".join(str(step["errno"]) for step in inner.steps).encode())
+        os._exit(0)
+    os.close(write_end)
+    errors = os.read(read_end, 256).decode().split()
+    os.waitpid(first, 0)
+    for name, error in zip(("unshare mount", "remount private", "mount proc"), errors):
+        trial.step(name, int(error))
+    return trial.steps
+
+
+def try_other(privileged: bool, uid: int, gid: int, name: str, flag: int) -> Steps:
+    """An ipc or network namespace. Changes its process: call it in a child."""
+    trial, entered = _begin(privileged, uid, gid)
+    if entered:
+        trial.step("unshare " + name, kernel.unshare(flag))
+    return trial.steps
+
+
+def explain_failure(kind: str, step: str, error: int, settings: Dict[str, Optional[int]], masked: bool) -> str:
+    """The reason code of a failed step. ``settings`` are the kernel's knobs, None where a knob does not exist."""
+    if step == "unshare user":
+        return _explain_user(error, settings)
+    if settings.get("apparmor_restrict_unprivileged_userns") and error in (errno.EPERM, errno.EACCES):
+        return "userns_restricted_apparmor"
+    if step.startswith("write "):
+        return "userns_map_denied"
+    if step == "mount proc":
+        return "proc_masked" if error == errno.EPERM or masked else "mount_denied"
+    if step in ("unshare mount", "remount private", "mount tmpfs"):
+        return "mount_denied"
+    return {"pid": "pid_namespace_denied", "ipc": "ipc_namespace_denied", "net": "net_namespace_denied"}[kind]
+
+
+def _explain_user(error: int, settings: Dict[str, Optional[int]]) -> str:
+    if error in (errno.ENOSPC, errno.EUSERS):
+        return "userns_disabled" if settings.get("max_user_namespaces") == 0 else "userns_limit_reached"
+    if error in (errno.EPERM, errno.EACCES):
+        if settings.get("unprivileged_userns_clone") == 0:
+            return "userns_disabled"
+        return "userns_restricted_apparmor" if settings.get("apparmor_restrict_unprivileged_userns") else "userns_denied"
+    return "userns_unsupported"
+
+
+def _judge(kind: str, result: Result, settings: Dict[str, Optional[int]], masked: bool) -> Dict[str, Any]:
+    """The report's object for one namespace."""
+    steps = result.value or []
+    failed = next((step for step in steps if step["errno"]), None)
+    status, reason, message = "ok", None, None  # type: str, Optional[str], Optional[str]
+    if result.state != "done":
+        status = "timeout" if result.state == "timeout" else "unknown"
+        reason, message = "probe_error", result.detail or "did not answer within {} s".format(LIMIT_S)
+    elif failed and failed["errno"] == errno.ENOSYS:
+        status, reason, message = "unknown", "cannot_be_tried", "this Python has no ctypes"
+    elif failed:
+        status = "fail"
+        reason = explain_failure(kind, failed["step"], failed["errno"], settings, masked)
+        message = "{}: {}".format(failed["step"], os.strerror(failed["errno"]))
+    return {
+        "status": status,
+        "reason": reason,
+        "errno": failed["errno"] if failed else None,
+        "limit": settings.get(LIMIT_OF[kind]),
+        "message": message,
+        "duration_s": round(result.duration_s, 4),
+        "steps": steps,
+    }
+
+
+def read_settings(host: Host) -> Dict[str, Optional[int]]:
+    """The kernel's knobs, None where a knob does not exist or is no number."""
+    texts = {name: (host.read_or_none(path) or "").strip() for name, path in SETTINGS.items()}
+    return {name: int(text) if text.isdigit() else None for name, text in texts.items()}
+
+
+def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
+    """The report's ``namespaces``. Root with CAP_SYS_ADMIN tries the others without a user namespace, as Singularity would."""
+    facts = host.facts()
+    uid, gid = facts["uid"], facts["gid"]
+    capabilities = parse_status(host.read_or_none("/proc/self/status") or "").get("CapEff", "0")
+    privileged = uid == 0 and bool(int(capabilities, 16) & CAP_SYS_ADMIN)
+    results = host.attempt_all(
+        LIMIT_S,
+        {
+            "namespaces.user": [try_user, uid, gid],
+            "namespaces.mount": [try_mount, privileged, uid, gid],
+            "namespaces.pid": [try_pid, privileged, uid, gid],
+            "namespaces.ipc": [try_other, privileged, uid, gid, "ipc", kernel.CLONE_NEWIPC],
+            "namespaces.net": [try_other, privileged, uid, gid, "net", kernel.CLONE_NEWNET],
+        },
+    )
+    settings = read_settings(host)
+    masked = bool((earlier.get("host") or {}).get("security", {}).get("proc_masked"))
+    data = {name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked) for name, result in results.items()}
+    checks = [_check(name, found) for name, found in data.items()]
+    yield {"data": dict(data, settings={name: value for name, value in settings.items() if value is not None}), "checks": checks}
+
+
+def _check(name: str, found: Dict[str, Any]) -> Check:
+    tried = ["{}: {}".format(step["step"], step["errno"] or "ok") for step in found["steps"]]
+    return check(
+        "namespaces." + name,
+        found["status"],
+        found["reason"],
+        found["message"],
+        found["duration_s"],
+        errno=found["errno"],
+        limit=found["limit"],
+        steps=tried,
+    )
+
+
+def unknown(status: str, reason: str, message: str) -> Dict[str, Any]:
+    """The report's ``namespaces`` where this detector never answered."""
+    nothing = {
+        "status": status, "reason": reason, "errno": None, "limit": None, "message": message, "duration_s": None, "steps": []
+    }  # fmt: skip
+    return dict({name: dict(nothing) for name in LIMIT_OF}, settings={})

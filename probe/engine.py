@@ -1,0 +1,139 @@
+"""Owns time and failure: runs detectors side by side inside one deadline and turns whatever happens into a result.
+
+Each detector runs in a child of its own, so that a hung file system, a crash in a vendor's library or the kernel's
+out-of-memory killer costs its answer and nothing else. The engine's own process only polls.
+"""
+
+import os
+import signal
+import time
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from probe import kernel, process, workers
+from probe.checks import check
+from probe.host import Host
+from probe.settings import Settings
+
+Findings = Dict[str, Any]
+"""What a detector yields: {"data": its part of the report, "checks": [check, ...]}; the last one yielded stands."""
+
+# Kept back from the deadline for what follows the detectors: killing, cleaning up, composing, printing.
+RESERVE_S = 0.5
+
+
+class Detector(NamedTuple):
+    """One row of the registry.
+
+    ``detect(host, settings, earlier)`` yields Findings; ``earlier`` holds the data of the detectors named in ``needs``,
+    which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered.
+    """
+
+    name: str
+    detect: Callable[[Host, Settings, Dict[str, Any]], Iterator[Findings]]
+    unknown: Callable[[str, str, str], Any]
+    needs: Tuple[str, ...] = ()
+
+
+class Run(NamedTuple):
+    """What came of a run: findings by detector, whether all had their time, and what could not be killed."""
+
+    findings: Dict[str, Findings]
+    complete: bool
+    interrupted: bool
+    stuck: List[int]
+
+
+class Interrupts:
+    """SIGTERM, SIGINT and SIGHUP as a descriptor to poll, so that waiting ends at once."""
+
+    def __enter__(self) -> "Interrupts":
+        self.descriptor, self._writing = os.pipe()
+        for end in (self.descriptor, self._writing):
+            os.set_blocking(end, False)
+        self.arrived = False
+        self._wakeup_before = signal.set_wakeup_fd(self._writing)
+        self._before = {
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+        return self
+
+    def _note(self, _number: int, _frame: Any) -> None:
+        self.arrived = True
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self.descriptor)
+        os.close(self._writing)
+
+
+def run(
+    host: Host,
+    settings: Settings,
+    detectors: List[Detector],
+    interrupts: Interrupts,
+    progress: Callable[[str, int, int], None],
+) -> Run:
+    """Run detectors, each as soon as those that it needs have ended; never longer than the deadline."""
+    kernel.adopt_orphans()
+    deadline = time.monotonic() + max(settings.deadline_s - RESERVE_S, 0.5)
+    by_name = {detector.name: detector for detector in detectors}
+    waiting = list(detectors)
+    findings = {}  # type: Dict[str, Findings]
+    pool = workers.Pool(wake=interrupts.descriptor)
+    _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
+    for name, result in pool.wait(deadline):
+        findings[name] = _settle(by_name[name], result, interrupts.arrived)
+        progress(name, len(findings), len(detectors))
+        _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
+    cut_short = dict(pool.abandon())
+    cut_short.update({detector.name: workers.Result("timeout", None, "", None, 0.0) for detector in waiting})
+    for name, result in cut_short.items():
+        findings[name] = _settle(by_name[name], result, interrupts.arrived)
+    timed_out = any(found["state"] == "timeout" for found in findings.values())
+    return Run(findings, not timed_out, interrupts.arrived, process.kill_descendants())
+
+
+def _start_ready(
+    pool: workers.Pool,
+    waiting: List[Detector],
+    findings: Dict[str, Findings],
+    by_name: Dict[str, Detector],
+    deadline: float,
+    host: Host,
+    settings: Settings,
+) -> None:
+    for detector in list(waiting):
+        if all(name in findings for name in detector.needs if name in by_name):
+            waiting.remove(detector)
+            earlier = {name: findings[name]["data"] for name in detector.needs if name in findings}
+            pool.start(detector.name, deadline - time.monotonic(), detector.detect, host, settings, earlier)
+
+
+def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Findings:
+    """Findings from whatever became of a detector; a check of the engine's own says what went wrong."""
+    if result.state == "done":
+        return dict(result.value, state="done")
+    if result.state == "timeout":
+        reason = "probe_interrupted" if interrupted else "deadline_reached"
+        status, message = "timeout", "{} was cut short after {:.1f} s".format(detector.name, result.duration_s)
+    else:
+        status, reason = "unknown", "probe_error"
+        message = "{} failed: {}".format(detector.name, result.detail)
+    own = check("probe." + detector.name, status, reason, message, result.duration_s, left_running=result.left_running)
+    findings = result.value or {"data": detector.unknown(status, reason, message), "checks": []}
+    return {"data": findings["data"], "checks": findings["checks"] + [own], "state": result.state}
+
+
+def selected(detectors: List[Detector], only: List[str], skip: List[str]) -> Tuple[List[Detector], Optional[str]]:
+    """The detectors that a run is asked for, with those that they need, and the first name that none has."""
+    by_name = {detector.name: detector for detector in detectors}
+    for name in list(only) + list(skip):
+        if name not in by_name:
+            return [], name
+    wanted = set(only or by_name) - set(skip)
+    for detector in reversed(detectors):  # the registry lists needs first
+        if detector.name in wanted:
+            wanted |= {name for name in detector.needs if name not in skip}
+    return [detector for detector in detectors if detector.name in wanted], None
