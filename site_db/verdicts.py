@@ -152,16 +152,17 @@ def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> 
         tally.add(answer, reason, group.nodes)
         example = evidence.get((answer, reason)) or Evidence(group.report_id, capability.found, answer, reason, 0)
         evidence[answer, reason] = replace(example, nodes=example.nodes + group.nodes)
-    lower, upper = wilson(tally.nodes["yes"], tally.measured) if tally.measured else (None, None)
+    yes, no, unknown = (tally.nodes[name] for name in ("yes", "no", "unknown"))
+    lower, upper = wilson(yes, yes + no) if yes + no else (None, None)
     verdict = Verdict(
         capability=capability.name,
         title=capability.title,
         answer=tally.answer(rules),
-        confidence="",
+        confidence=confidence_of(yes, yes + no, yes + no + unknown, rules),
         sentence="",
-        nodes_yes=tally.nodes["yes"],
-        nodes_no=tally.nodes["no"],
-        nodes_unknown=tally.nodes["unknown"],
+        nodes_yes=yes,
+        nodes_no=no,
+        nodes_unknown=unknown,
         share=tally.share,
         lower=lower,
         upper=upper,
@@ -170,12 +171,23 @@ def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> 
         reasons=tally.reasons(),
         evidence=tuple(sorted(evidence.values(), key=_telling_first)[:_EVIDENCE_SHOWN]),
     )
-    return replace(verdict, confidence=_confidence(verdict, rules), sentence=_sentence(verdict, rules))
+    return replace(verdict, sentence=_sentence(verdict, rules))
 
 
 def judge_all(groups: Sequence[NodeGroup], rules: Rules) -> tuple[Verdict, ...]:
     """The verdicts on every capability, in the order of the rules."""
     return tuple(judge(capability, groups, rules) for capability in capabilities_of(groups, rules))
+
+
+def confidence_of(successes: int, measured: int, nodes: int, rules: Rules) -> str:
+    """How sure an answer is: `successes` of `measured` nodes, where `nodes` are all there are."""
+    lower, upper = wilson(successes, measured) if measured else (0.0, 1.0)
+    share = measured / nodes if nodes else 0.0
+    return next(
+        row.level
+        for row in rules.confidence
+        if measured >= row.nodes and share >= row.measured_share and upper - lower <= row.interval
+    )
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -188,17 +200,6 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 def _telling_first(evidence: Evidence) -> tuple[str, int]:
     return evidence.answer, -evidence.nodes  # no, unknown, yes: what people ask about comes first
-
-
-def _confidence(verdict: Verdict, rules: Rules) -> str:
-    measured = verdict.nodes_measured
-    share = measured / verdict.nodes if verdict.nodes else 0.0
-    width = 1.0 if verdict.lower is None or verdict.upper is None else verdict.upper - verdict.lower
-    return next(
-        row.level
-        for row in rules.confidence
-        if measured >= row.nodes and share >= row.measured_share and width <= row.interval
-    )
 
 
 def _sentence(verdict: Verdict, rules: Rules) -> str:
