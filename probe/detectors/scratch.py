@@ -99,9 +99,20 @@ def prepare(folder: str, arch: str) -> Dict[str, Any]:
     return made
 
 
-def remove(work_folder: str) -> None:
-    """Remove a work folder and what a killed container start left in it. May hang."""
+def absent_traces(home: Optional[str]) -> List[str]:
+    """The folders that Singularity makes in a home when it starts anything, where they are not there yet. May hang."""
+    paths = [os.path.join(home, name) for name in (".apptainer", ".singularity")] if home else []
+    return [path for path in paths if not os.path.lexists(path)]
+
+
+def remove(work_folder: str, traces: List[str]) -> None:
+    """Remove a work folder, what a killed container start left in it, and empty folders that were not there. May hang."""
     shutil.rmtree(work_folder, ignore_errors=True)
+    for path in traces:
+        try:
+            os.rmdir(path)
+        except OSError:  # not made after all, or in use by somebody else meanwhile
+            pass
 
 
 def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
@@ -128,8 +139,9 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         checks.append(judge(path, name, result.state, found, result.errno))
         if found and found["errno"] == 0:
             good.append((found["noexec"], path))
-    prepared = _prepare_first(host, [path for _, path in sorted(good, key=lambda pair: pair[0])], facts["arch"])
-    yield {"data": dict(prepared, scratch=rows), "checks": checks}
+    traces = host.attempt("scratch.traces", LIMIT_S, absent_traces, host.environment.get("HOME")).value or []
+    prepared = _prepare_first(host, [path for _, path in sorted(good, key=lambda pair: pair[0])] + ["/dev/shm"], facts["arch"])
+    yield {"data": dict(prepared, scratch=rows, traces=traces), "checks": checks}
 
 
 def _prepare_first(host: Host, folders: List[str], arch: str) -> Dict[str, Any]:
@@ -175,4 +187,4 @@ def judge(path: str, name: str, state: str, found: Dict[str, Any], error: Option
 
 def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
     """What other detectors get where this one never answered."""
-    return {"scratch": [], "work_folder": None, "sandbox": None, "sif": None, "sif_zstd": None}
+    return {"scratch": [], "traces": [], "work_folder": None, "sandbox": None, "sif": None, "sif_zstd": None}

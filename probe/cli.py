@@ -1,0 +1,262 @@
+"""The command line: ``singularity-probe run | explain``. The only module that prints."""
+
+import argparse
+import os
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from probe.version import VERSION
+
+EXIT_OK, EXIT_REQUIRED, EXIT_WRONG_USE, EXIT_NO_REPORT = 0, 1, 2, 3
+CLEANUP_LIMIT_S = 1.0
+
+EPILOG = """\
+examples:
+  singularity-probe run                                     the JSON report of this node on stdout
+  singularity-probe run --format text                       the same, a line a check
+  singularity-probe run --image /cvmfs/REPO/IMAGE           does this image start here?
+  singularity-probe run --require singularity,sif           exit code 1 unless both work
+  singularity-probe run --collector URL --token-file FILE   send the report to a collector
+  singularity-probe run | singularity-probe explain         what works, what does not, why, and what to do
+
+exit codes of run: 0 a report was made, whatever it says; 1 a --require'd capability is not ok; 2 wrong use;
+3 no report could be made.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="singularity-probe",
+        description="Finds out, by trying, what containers can do on this node.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version="singularity-probe " + VERSION)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="look at this node and print a report", epilog=EPILOG,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter))  # fmt: skip
+    explain = commands.add_parser("explain", help="tell a report to people: what works, what does not, why, and what to do")
+    explain.add_argument("report", nargs="?", default=None, metavar="REPORT",
+                         help="a JSON report; '-' or a pipe: standard input; without either the node is looked at now")  # fmt: skip
+    return parser
+
+
+def _comma_list(text: str) -> List[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    add = run.add_argument
+    add("--config", metavar="FILE", help="settings, one 'PROBE_NAME value' a line; a glidein_config is one")
+    add("--deadline", type=float, metavar="SECONDS", help="the report is there within this time (default 60)")
+    add("--format", choices=("json", "text", "classad"), default="json", help="default json")
+    add("--output", metavar="FILE", help="write the report to a file, whole or not at all, not to stdout")
+    add("--singularity", metavar="PATH", help="try this binary, not the glidein's search order")
+    add("--image", action="append", default=[], metavar="REF", help="also try this image (a folder, a SIF, a URL); may be repeated")
+    add("--cvmfs-repo", action="append", default=[], metavar="NAME", help="look at this repository; may be repeated")
+    add("--cvmfs-mount-dir", metavar="DIR", help="where CVMFS is mounted, if not /cvmfs")
+    add("--only", type=_comma_list, default=[], metavar="NAME,..", help="run just these detectors and those that they need")
+    add("--skip", type=_comma_list, default=[], metavar="NAME,..", help="leave these detectors out")
+    add("--require", type=_comma_list, default=[], metavar="CAPABILITY,..", help="exit code 1 unless all of these are ok")
+    add("--network-target", action="append", default=[], metavar="HOST:PORT", help="try to connect there; may be repeated")
+    add("--collector", metavar="URL", help="send the report there")
+    add("--token-file", metavar="FILE", help="the token for the collector")
+    add("--spool", metavar="DIR", help="keep a report here that could not be delivered (or every one, without --collector)")
+    add("--site", metavar="NAME", help="site that the report is for")
+    add("--entry", metavar="NAME", help="factory entry that the report is for")
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the program; returns its exit code."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        if options.command is None:
+            parser.print_usage(sys.stderr)
+            _say("give a command: run or explain (--help shows examples)")
+            return EXIT_WRONG_USE
+    except SystemExit as end:  # argparse's way to say usage, help and version
+        return int(end.code or 0)
+    from probe.settings import WrongUse
+
+    try:
+        return _run(options) if options.command == "run" else _explain(options)
+    except WrongUse as error:
+        _say(str(error))
+        return EXIT_WRONG_USE
+    except BrokenPipeError:  # the reader went away: no fault of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
+
+
+def _say(text: str) -> None:
+    from probe.explain import printable
+
+    sys.stderr.write("singularity-probe: " + printable(text) + "\n")
+
+
+def _settings(options: argparse.Namespace) -> Any:
+    from probe import settings
+
+    text = ""
+    if options.config:
+        try:
+            with open(options.config, "rb") as stream:
+                text = stream.read(1 << 20).decode("utf-8", "replace")
+        except OSError as error:
+            raise settings.WrongUse("{}: {}; give a readable file with --config".format(options.config, error.strerror)) from None
+    if options.deadline is not None and not 1 <= options.deadline <= 3600:
+        raise settings.WrongUse("--deadline is {:g}; write a number of seconds from 1 to 3600".format(options.deadline))
+    chosen = {
+        "deadline": options.deadline, "singularity": options.singularity, "images": options.image,
+        "cvmfs_repos": options.cvmfs_repo, "cvmfs_mount_dir": options.cvmfs_mount_dir, "only": options.only,
+        "skip": options.skip, "require": options.require, "network_targets": options.network_target,
+        "collector": options.collector, "token_file": options.token_file, "spool": options.spool,
+        "site": options.site, "entry": options.entry,
+    }  # fmt: skip
+    return settings.combine("manual", chosen, os.environ, options.config, text, {})
+
+
+def _run(options: argparse.Namespace) -> int:
+    from probe import report as reports
+
+    settings = _settings(options)
+    for warning in settings.warnings:
+        _say("warning: " + warning)
+    report = look(settings)
+    for name in settings.require:
+        if reports.capability(report, name) is None:
+            _say("--require {}: no such capability; known are {}".format(name, ", ".join(known_capabilities(report))))
+            return EXIT_WRONG_USE
+    deliver(settings, report)
+    code = _write(_rendered(report, options.format), options.output)
+    missing = [name for name in settings.require if reports.capability(report, name) != "ok"]
+    if missing and code == EXIT_OK:
+        _say("required and not ok: " + ", ".join(missing))
+        return EXIT_REQUIRED
+    return code
+
+
+def known_capabilities(report: Dict[str, Any]) -> List[str]:
+    """The names that --require takes."""
+    from probe.report import CAPABILITIES
+
+    return sorted(CAPABILITIES) + sorted(report["singularity"]["features"]) + ["cvmfs:NAME"]
+
+
+def look(settings: Any) -> Dict[str, Any]:
+    """Run the detectors and compose the report; raises WrongUse for a detector's name that none has."""
+    from probe import engine, kernel, reasons
+    from probe import report as reports
+    from probe.host import Host
+    from probe.registry import DETECTORS
+    from probe.settings import WrongUse
+
+    detectors, wrong = engine.selected(DETECTORS, settings.only, settings.skip)
+    if wrong is not None:
+        names = ", ".join(detector.name for detector in DETECTORS)
+        raise WrongUse("there is no detector {!r}; known are {}".format(wrong, names))
+    kernel.load()
+    reasons.rows()
+    began, started = time.time(), time.monotonic()
+    with engine.Interrupts() as interrupts:
+        run = engine.run(Host(), settings, detectors, interrupts, _progress)
+        _clean_up(run)
+        return reports.compose(settings, DETECTORS, run, began, time.monotonic() - started)
+
+
+def _progress(name: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K" + ("" if done == total else "{} of {} done: {}".format(done, total, name)))
+        sys.stderr.flush()
+
+
+def _clean_up(run: Any) -> None:
+    """Remove this run's work folder, in a child: it may lie on what hangs."""
+    from probe.detectors import scratch
+    from probe.workers import call_all
+
+    work = (run.findings.get("scratch") or {"data": {}})["data"]
+    if work.get("work_folder"):
+        call_all(CLEANUP_LIMIT_S, {"remove": [scratch.remove, work["work_folder"], work.get("traces", [])]}, 1)
+
+
+def deliver(settings: Any, report: Dict[str, Any]) -> None:
+    """Send the report, or keep it where sending fails; what was tried goes into its ``delivery``."""
+    if not (settings.collector or settings.spool):
+        return
+    from probe import delivery
+
+    sent = delivery.send(settings, report)
+    if sent is not None:
+        report["delivery"].append(sent.row())
+        _say("{}: {}".format(sent.target, sent.message) if sent.status == "ok" else "not delivered to {}: {}".format(sent.target, sent.message))
+    if sent is None or sent.status != "ok":
+        kept = delivery.keep(settings, report)
+        if kept is not None:
+            report["delivery"].append(kept.row())
+            _say("kept as {}".format(kept.message) if kept.status == "ok" else "could not be kept in {}: {}".format(kept.target, kept.message))
+
+
+def _rendered(report: Dict[str, Any], form: str) -> str:
+    if form == "classad":
+        from probe import classad
+
+        return classad.render(report)
+    if form == "text":
+        from probe.explain import render_text
+
+        return render_text(report)
+    from probe.report import to_json
+
+    return to_json(report) + "\n"
+
+
+def _write(text: str, path: Optional[str]) -> int:
+    if path is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return EXIT_OK
+    try:
+        with open(path + ".part", "w") as stream:
+            stream.write(text)
+        os.rename(path + ".part", path)
+    except OSError as error:
+        _say("{}: {}; the report could not be written".format(path, error.strerror))
+        return EXIT_NO_REPORT
+    return EXIT_OK
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from probe.explain import render_explanation
+
+    if options.report is None and sys.stdin.isatty():
+        report = look(_settings(_parser().parse_args(["run"])))
+    else:
+        report = _read_report(options.report or "-")
+    sys.stdout.write(render_explanation(report))
+    return EXIT_OK
+
+
+def _read_report(path: str) -> Dict[str, Any]:
+    import json
+
+    from probe.settings import WrongUse
+
+    name = "standard input" if path == "-" else path
+    try:
+        if path == "-":
+            text = sys.stdin.buffer.read(1 << 24)
+        else:
+            with open(path, "rb") as stream:
+                text = stream.read(1 << 24)
+        report = json.loads(text.decode("utf-8"))
+        missing = [key for key in ("host", "singularity", "checks") if key not in report]
+    except OSError as error:
+        raise WrongUse("{}: {}".format(name, error.strerror)) from None
+    except (ValueError, TypeError) as error:
+        raise WrongUse("{} is not a JSON report: {}".format(name, error)) from None
+    if missing or str(report.get("schema_version")) != "1.0":
+        raise WrongUse("{} is not a report of schema version 1.0; make one with: singularity-probe run".format(name))
+    return report  # type: ignore[no-any-return]  # checked above

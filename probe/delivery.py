@@ -1,0 +1,91 @@
+"""Ways out for a report: a POST to a collector, a spool folder for later. Nothing here ends or delays a glidein."""
+
+import os
+import time
+from typing import Any, Dict, NamedTuple, Optional
+
+from probe.report import Report, timestamp, to_json
+from probe.settings import Settings
+from probe.workers import call_all
+
+# What sending may take of the time that is left.
+SEND_LIMIT_S = 10.0
+SPOOL_LIMIT_S = 5.0
+PATH = "/api/v1/reports"
+
+
+class Delivered(NamedTuple):
+    """One attempt, as the report's ``delivery`` says it."""
+
+    way: str
+    target: str
+    status: str
+    reason: Optional[str]
+    message: Optional[str]
+
+    def row(self) -> Dict[str, Any]:
+        """The attempt as a row of the report."""
+        return dict(self._asdict(), at=timestamp(time.time()))
+
+
+def post(url: str, token_file: Optional[str], body: str) -> Dict[str, Any]:
+    """POST a report; returns {"code": HTTP status, "text": what the collector said}. May hang; raises OSError."""
+    import gzip
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(url.rstrip("/") + PATH, gzip.compress(body.encode(), 6), method="POST")  # noqa: S310  http(s) only, see send
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Content-Encoding", "gzip")
+    if token_file:
+        with open(token_file, encoding="ascii", errors="replace") as stream:
+            request.add_header("Authorization", "Bearer " + stream.read(16384).strip())
+    try:
+        with urllib.request.urlopen(request, timeout=SEND_LIMIT_S) as answer:  # noqa: S310  http(s) only, see send
+            return {"code": answer.status, "text": answer.read(2048).decode("utf-8", "replace")}
+    except urllib.error.HTTPError as error:
+        return {"code": error.code, "text": error.read(2048).decode("utf-8", "replace")}
+    except urllib.error.URLError as error:
+        raise OSError(getattr(error.reason, "errno", None), str(error.reason)) from None
+
+
+def spool(folder: str, report_id: str, body: str) -> str:
+    """Keep a report in a folder, whole or not at all; returns its path. May hang; raises OSError."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    path = os.path.join(folder, report_id + ".json")
+    with open(path + ".part", "w") as stream:
+        stream.write(body)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(path + ".part", path)
+    return path
+
+
+def send(settings: Settings, report: Report) -> Optional[Delivered]:
+    """Send to the collector, if one is configured."""
+    url = settings.collector
+    if not url:
+        return None
+    if not url.startswith(("http://", "https://")):
+        return Delivered("http", url, "fail", "network_unreachable", "not an http or https URL")
+    result = call_all(SEND_LIMIT_S + 1, {"post": [post, url, settings.token_file, to_json(report)]}, 1)["post"]
+    if result.state != "done":
+        message = result.detail or "no answer within {:.0f} s".format(SEND_LIMIT_S)
+        return Delivered("http", url, "timeout" if result.state == "timeout" else "fail", "network_unreachable", message[:1024])
+    code, text = result.value["code"], result.value["text"]
+    if code in (200, 201):
+        return Delivered("http", url, "ok", None, "stored" if code == 201 else "known already")
+    reason = "token_refused" if code in (401, 403) else "report_refused"
+    return Delivered("http", url, "fail", reason, "HTTP {}: {}".format(code, " ".join(text.split()))[:1024])
+
+
+def keep(settings: Settings, report: Report) -> Optional[Delivered]:
+    """Put a report into the spool folder, if one is configured."""
+    folder = settings.spool
+    if not folder:
+        return None
+    result = call_all(SPOOL_LIMIT_S, {"spool": [spool, folder, report["report_id"], to_json(report)]}, 1)["spool"]
+    if result.state == "done":
+        return Delivered("spool", folder, "ok", None, result.value)
+    message = result.detail or "no answer within {:.0f} s".format(SPOOL_LIMIT_S)
+    return Delivered("spool", folder, "timeout" if result.state == "timeout" else "fail", "scratch_unusable", message[:1024])
