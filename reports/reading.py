@@ -70,23 +70,24 @@ def read_reports(paths: Iterable[str], limit_bytes: int, stdin: IO[bytes]) -> It
 
 
 def lines(pieces: Iterable[bytes], limit_bytes: int) -> Iterator[Line]:
-    """The lines of a stream that are not blank. A line longer than the limit is cut and never held whole."""
+    """The lines of a stream, blank ones too: whoever bounds their number has to see them.
+
+    A line longer than the limit is cut and never held whole.
+    """
     number, held, size = 1, bytearray(), 0
     for piece in pieces:
-        *ended, rest = piece.split(b"\n")
-        for part in ended:
-            _hold(held, part, limit_bytes)
-            if held.strip():
-                yield Line(number, bytes(held), size + len(part))
-            number, held, size = number + 1, bytearray(), 0
-        _hold(held, rest, limit_bytes)
-        size += len(rest)
-    if held.strip():
+        start = 0
+        while start < len(piece):
+            end = piece.find(b"\n", start)
+            stop = len(piece) if end < 0 else end
+            held += piece[start : min(stop, start + limit_bytes - len(held))]
+            size += stop - start
+            start = stop + 1
+            if end >= 0:
+                yield Line(number, bytes(held), size)
+                number, held, size = number + 1, bytearray(), 0
+    if size:
         yield Line(number, bytes(held), size)
-
-
-def _hold(held: bytearray, part: bytes, limit_bytes: int) -> None:
-    held += part[: max(0, limit_bytes - len(held))]
 
 
 def _read_folder(folder: str, limit_bytes: int) -> Iterator[Found | Unreadable]:
@@ -164,7 +165,8 @@ def _texts(path: str, decoded: Iterator[bytes], limit_bytes: int) -> Iterator[Fo
             break
     if _is_lines(path, beginning):
         for line in lines(chain([bytes(beginning)], decoded), limit_bytes):
-            yield Found(Place(path, line.number), line.raw, line.size_bytes)
+            if line.raw.strip():
+                yield Found(Place(path, line.number), line.raw, line.size_bytes)
     elif beginning.strip():
         yield Found(Place(path), bytes(beginning[:limit_bytes]), len(beginning))
 

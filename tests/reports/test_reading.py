@@ -123,6 +123,17 @@ def test_an_oversized_line_is_cut_measured_and_passed():
     assert (len(second.raw), second.size_bytes) == (100, 50_000)
 
 
+def test_blank_lines_are_lines_and_a_last_line_needs_no_end():
+    assert list(lines([b"a\n", b"", b"\n\nb"], 10)) == [(1, b"a", 1), (2, b"", 0), (3, b"", 0), (4, b"b", 1)]
+
+
+@given(st.lists(st.binary(max_size=5)), st.integers(min_value=1, max_value=4))
+def test_lines_do_not_depend_on_how_the_pieces_fall(parts: list[bytes], limit: int):
+    text = b"".join(parts)
+    assert list(lines(parts, limit)) == list(lines([text] if text else [], limit))
+    assert [line.raw for line in lines(parts, 100)] == text.removesuffix(b"\n").split(b"\n")[: None if text else 0]
+
+
 def test_an_oversized_document_is_cut(tmp_path: Path):
     path = tmp_path / "big.json"
     path.write_bytes(b'{"a":\n"' + b"x" * 500_000 + b'"}')

@@ -1,0 +1,210 @@
+"""The collector: the ASGI application behind `site-db serve`. One table of routes; the description is built from it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from reports import pages
+from reports.authorization import Authorizer, OpenAuthorizer, Refused
+from reports.intake import utc_now
+from reports.metrics import CONTENT_TYPE, Metrics
+from reports.node_list import list_nodes
+from reports.openapi import RECEIVE, Described, Operation, description
+from reports.problems import HttpProblem
+from reports.receiving import Receiver
+from reports.settings import Settings
+from site_db import views
+from site_db.errors import AmbiguousName, SiteDbError, UnknownName
+from site_db.site_reports import SiteReportPart
+from site_db.store import Store
+from site_db.writer import Writer
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+_REFUSALS = (401, 403, 503)
+
+
+class Row(NamedTuple):
+    """One route: a path in OpenAPI's spelling, who answers, and what the description says of it."""
+
+    path: str
+    endpoint: Endpoint
+    operation: Operation
+    method: str = "GET"
+
+
+def create_app(
+    store: Store,
+    settings: Settings | None = None,
+    authorizer: Authorizer | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> Starlette:
+    """The application over an open store. It owns a Writer, which it drains when it stops; the store stays open."""
+    settings = settings or Settings()
+    authorizer = authorizer or OpenAuthorizer()
+    writer = Writer(store)
+    metrics = Metrics(lambda: writer.pending)
+    receiver = Receiver(writer, authorizer, settings, metrics)
+    rows = [
+        Row("/api/v1/reports", receiver.post, RECEIVE, "POST"),
+        *_data_rows(store, _Reader(authorizer), now),
+        *_own_rows(store, metrics),
+    ]
+    document = orjson.dumps(description(Described(row.path, row.method, row.operation) for row in rows))
+    rows.append(Row("/openapi.json", _constant(document), Operation("This description", "OpenAPI 3.1")))
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_sync(writer.close)
+
+    return Starlette(
+        routes=[_route(row) for row in rows],
+        lifespan=lifespan,
+        exception_handlers={
+            HttpProblem: _answer_problem,
+            UnknownName: _answer_name(404, "unknown_name"),
+            AmbiguousName: _answer_name(409, "ambiguous_name"),
+            SiteDbError: _unavailable_answer(settings),
+            HTTPException: _answer_http_exception,
+            Exception: _answer_internal_error,
+        },
+    )
+
+
+class _Reader:
+    """Answers questions in a thread, for those who may read."""
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
+    def json(self, question: Callable[[Request], Any]) -> Endpoint:
+        """An endpoint that answers with JSON."""
+
+        async def endpoint(request: Request) -> Response:
+            return _json(await self._ask(request, question))
+
+        return endpoint
+
+    def page(self, question: Callable[[Request], Any], render: Callable[[Any], Response]) -> Endpoint:
+        """An endpoint that answers with a page."""
+
+        async def endpoint(request: Request) -> Response:
+            return render(await self._ask(request, question))
+
+        return endpoint
+
+    async def _ask(self, request: Request, question: Callable[[Request], Any]) -> Any:  # noqa: ANN401 - see json
+        try:
+            self._authorizer.reader(request.headers)
+        except Refused as refused:
+            raise HttpProblem.of_refused(refused) from refused
+        return await run_sync(question, request)
+
+
+def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> list[Row]:
+    def listed(what: str, question: Callable[[Request], Any]) -> Row:
+        operation = Operation(f"All {what} that have reported", f"The {what}", refusals=_REFUSALS)
+        return Row(f"/api/v1/{what}", reader.json(question), operation)
+
+    def named(path: str, what: str, view: Callable[[Store, str, datetime], SiteReportPart]) -> Row:
+        def question(request: Request) -> dict[str, Any]:
+            return view(store, request.path_params["name"], now()).to_dict()
+
+        parameter = ("name", f"The {what}'s name, as the list gives it")
+        operation = Operation(f"One {what}", "The answer", parameter=parameter, refusals=(*_REFUSALS, 404, 409))
+        return Row(f"/api/v1/{path}/{{name}}", reader.json(question), operation)
+
+    def all_entries(_request: Request) -> dict[str, Any]:
+        return {"entries": [entry.to_dict() for entry in views.list_entries(store, now())]}
+
+    overview = reader.page(lambda _request: views.list_sites(store, now()), pages.overview)
+    return [
+        listed("sites", lambda _request: views.list_sites(store, now()).to_dict()),
+        named("sites", "site", views.site_report),
+        listed("entries", all_entries),
+        named("entries", "entry", views.entry_report),
+        listed("nodes", lambda request: list_nodes(store, request.query_params.get("after", ""))),
+        named("nodes", "node", views.node_report),
+        Row("/", overview, Operation("The sites, for people", "A page", "text/html", refusals=_REFUSALS)),
+    ]
+
+
+def _own_rows(store: Store, metrics: Metrics) -> list[Row]:
+    async def healthy(_request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def ready(_request: Request) -> Response:
+        await run_sync(store.ping)
+        return _json({"status": "ready"})
+
+    async def measured(_request: Request) -> Response:
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return [
+        Row("/healthz", healthy, Operation("Is this process alive", "It is")),
+        Row("/readyz", ready, Operation("Can it store reports", "It can", refusals=(503,))),
+        Row("/metrics", measured, Operation("Figures for Prometheus", "The figures", "text/plain")),
+    ]
+
+
+def _route(row: Row) -> Route:
+    # Names come from reports and may hold a slash.
+    return Route(row.path.replace("{name}", "{name:path}"), row.endpoint, methods=[row.method])
+
+
+def _constant(body: bytes) -> Endpoint:
+    async def endpoint(_request: Request) -> Response:
+        return Response(body, media_type="application/json")
+
+    return endpoint
+
+
+def _json(answer: object) -> Response:
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+async def _answer_problem(_request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HttpProblem)  # noqa: S101 - by the table of handlers
+    return problem.response()
+
+
+def _answer_name(status: int, kind: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, SiteDbError)  # noqa: S101 - by the table of handlers
+        return HttpProblem(status, f"{error} {error.remedy}", kind).response()
+
+    return answer
+
+
+def _unavailable_answer(settings: Settings) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(_request: Request, _error: Exception) -> Response:
+        detail = "the database gives no answer now"
+        return HttpProblem.try_again("unavailable", detail, settings.retry_after_s).response()
+
+    return answer
+
+
+_STATUS_DETAILS = {
+    404: "there is nothing at this path; /openapi.json lists what there is",
+    405: "this path does not take this method; the Allow header lists those that it takes",
+}
+
+
+async def _answer_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - by the table of handlers
+    detail = _STATUS_DETAILS.get(error.status_code, error.detail)
+    return HttpProblem(error.status_code, detail, headers=error.headers).response()
+
+
+async def _answer_internal_error(_request: Request, _error: Exception) -> Response:
+    # Starlette raises the error again after this answer, and the server logs it with its traceback.
+    return HttpProblem(500, "an error inside the collector; its log has the details").response()

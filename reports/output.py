@@ -1,0 +1,130 @@
+"""What a command says, in one of three forms: text for people, one stable JSON envelope, CSV for spreadsheets.
+
+A command returns an Answer; this is the only place that renders one.
+"""
+
+import csv
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import datetime
+from typing import IO, Any, NamedTuple
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from reports.safe_text import csv_cell, printable
+from reports.version import VERSION
+
+FORMATS = ("text", "json", "csv")
+_PIPED_COLUMNS = 100
+_GOOD, _BAD, _DOUBTFUL = "green", "bold red", "yellow"
+# Words that mean the same wherever they stand as a cell of their own.
+_STYLES = {"yes": _GOOD, "ok": _GOOD, "no": _BAD, "fail": _BAD, "unknown": _DOUBTFUL, "warning": _DOUBTFUL}
+
+
+class Table(NamedTuple):
+    """Rows of cells under column names; a cell is text, a number, a boolean or None."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str = ""
+
+
+class Verbatim(str):
+    """A block that is printed as it is, never wrapped: configuration to copy."""
+
+
+class Answer(NamedTuple):
+    """`data` for JSON; `blocks` of text and tables for people; `table` (or the first among the blocks) for CSV.
+
+    `asides` go to stderr in every form, so that stdout stays what was asked for.
+    """
+
+    data: Any
+    blocks: Sequence[str | Table]
+    table: Table | None = None
+    asides: Sequence[str] = ()
+
+
+def show(answer: Answer, output_format: str, command: str, now: datetime) -> None:
+    """Write an answer to stdout."""
+    for line in answer.asides:
+        sys.stderr.write(printable(line) + "\n")
+    if output_format == "json":
+        sys.stdout.write(json_text(command, answer.data, now) + "\n")
+    elif output_format == "csv":
+        _write_csv(answer, sys.stdout)
+    else:
+        _write_text(answer, sys.stdout)
+
+
+def json_text(command: str, data: object, now: datetime) -> str:
+    """The envelope as ASCII: no character of a report can steer the terminal that shows it."""
+    envelope = {"command": command, "version": VERSION, "generated_at": now, "data": data}
+    plain = json.loads(orjson.dumps(envelope, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS, default=list))
+    return json.dumps(plain, indent=2).replace("\x7f", "\\u007f")
+
+
+def _write_csv(answer: Answer, stream: IO[str]) -> None:
+    table = answer.table or next(block for block in answer.blocks if isinstance(block, Table))
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([csv_cell(cell) for cell in row] for row in table.rows)
+
+
+def _write_text(answer: Answer, stream: IO[str]) -> None:
+    console = console_for(stream)
+    for number, block in enumerate(answer.blocks):
+        if number:
+            console.print()
+        if isinstance(block, Table):
+            _print_table(console, block)
+        else:
+            for line in _wrapped(block, console.width):
+                console.print(Text(line), soft_wrap=True)
+
+
+def _wrapped(block: str, width: int) -> list[str]:
+    """The printable lines of a text; continued lines are indented below their first."""
+    lines = [printable(line) for line in block.rstrip("\n").split("\n")]
+    if isinstance(block, Verbatim):
+        return lines
+    wrapped = []
+    for line in lines:
+        indent = line[: len(line) - len(line.lstrip())]
+        wrapped += textwrap.wrap(line, max(width, 20), subsequent_indent=indent + "  ") or [""]
+    return wrapped
+
+
+def console_for(stream: IO[str]) -> Console:
+    """A console on a stream: colours only on a terminal, its width there, COLUMNS or 100 columns elsewhere."""
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or _PIPED_COLUMNS)
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    if table.title:
+        console.print(Text(printable(table.title), style="bold"))
+    if not table.rows:
+        console.print("  (none)")
+        return
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, name in enumerate(table.columns):
+        numeric = all(isinstance(row[number], int | float) for row in table.rows)
+        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(_cell(value) for value in row))
+    console.print(drawn)
+
+
+def _cell(value: object) -> Text:
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    text = "-" if value is None else printable(str(value))
+    return Text(text, style=_STYLES.get(text, ""))

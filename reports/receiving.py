@@ -1,0 +1,234 @@
+"""`POST /api/v1/reports`: one report or a batch, durable before it is answered.
+
+The body is first taken as it comes (beyond 1 MiB into a file without name), then decoded and validated in a thread,
+chunk by chunk, and each chunk is committed before the next is read: a slow database slows its senders down.
+"""
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import IO, Any, NamedTuple, Protocol
+
+import orjson
+from anyio.to_thread import run_sync
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from reports import compression
+from reports.authorization import Authorizer, Refused, Sender
+from reports.contract import Problem
+from reports.intake import Rejected, validate
+from reports.metrics import Metrics
+from reports.problems import STATUS_OF_KIND, HttpProblem
+from reports.reading import Line, lines
+from reports.safe_text import printable
+from reports.settings import Settings
+from site_db.errors import Busy, SiteDbError
+from site_db.store import Submission
+
+LOG = logging.getLogger("site_db.collector")
+BATCH_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+SINGLE_TYPE = "application/json"
+_ENCODINGS = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
+_IN_MEMORY_BYTES = 1024 * 1024
+_CHUNK_LINES = 64
+
+
+class Accepting(Protocol):
+    """What takes submissions: site_db.writer.Writer."""
+
+    def submit(self, submissions: list[Submission]) -> Any:  # noqa: ANN401 - Future[list[str]]; see site_db.writer
+        """A concurrent Future of "new" or "known" for each, done after the commit. Raises Busy."""
+
+
+class Checked(NamedTuple):
+    """One line of a batch after validation: a submission, or the refusal."""
+
+    number: int
+    submission: Submission | None
+    status: int
+    problems: list[Problem]
+
+
+class Receiver:
+    """Takes reports over HTTP. At most `settings.concurrent_posts` requests at a time; the rest are asked to retry."""
+
+    def __init__(self, writer: Accepting, authorizer: Authorizer, settings: Settings, metrics: Metrics) -> None:
+        self._writer = writer
+        self._authorizer = authorizer
+        self._settings = settings
+        self._metrics = metrics
+        self._present = 0
+
+    async def post(self, request: Request) -> Response:
+        """Answer one POST. Raises HttpProblem."""
+        self._present += 1
+        try:
+            return await self._post(request)
+        except HttpProblem as problem:
+            self._metrics.refused.labels(status=str(problem.status)).inc()
+            client = request.client.host if request.client else "unknown"
+            LOG.info("refused %d to %s: %s", problem.status, client, problem.detail)
+            raise
+        finally:
+            self._present -= 1
+
+    async def _post(self, request: Request) -> Response:
+        if self._present > self._settings.concurrent_posts:
+            raise HttpProblem.try_again("busy", "too many reports are arriving at once", 2)
+        sender = self._sender(request.headers)
+        media_type = _media_type(request.headers)
+        encoding = _encoding(request.headers)
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as body:
+            await self._take_body(request, body)
+            body.seek(0)
+            decoded = self._bounded(compression.pieces(body, encoding))
+            if media_type == SINGLE_TYPE:
+                return await self._one(decoded, sender)
+            return await self._batch(decoded, sender)
+
+    def _sender(self, headers: Mapping[str, str]) -> Sender:
+        try:
+            return self._authorizer.sender(headers)
+        except Refused as refused:
+            raise HttpProblem.of_refused(refused) from refused
+
+    async def _take_body(self, request: Request, body: IO[bytes]) -> None:
+        limit = self._settings.body_limit_bytes
+        declared = request.headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            raise _body_too_large(limit)
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                async for piece in request.stream():
+                    body.write(piece)
+                    if body.tell() > limit:
+                        raise _body_too_large(limit)
+        except TimeoutError as error:
+            raise HttpProblem(408, f"the body did not arrive within {self._settings.body_timeout_s:g} s") from error
+        except ClientDisconnect as error:
+            raise HttpProblem(400, "the connection ended before the body did") from error
+
+    def _bounded(self, decoded: Iterator[bytes]) -> Iterator[bytes]:
+        """The decoded body, ended by HttpProblem when it is broken or unfolds beyond the limit."""
+        limit, size = self._settings.decoded_limit_bytes, 0
+        try:
+            for piece in decoded:
+                size += len(piece)
+                if size > limit:
+                    raise HttpProblem(413, f"the decompressed body is larger than {limit} bytes", "too_large")
+                yield piece
+        except compression.Damaged as error:
+            raise HttpProblem(400, f"the body cannot be decompressed: {error}") from error
+
+    async def _one(self, decoded: Iterator[bytes], sender: Sender) -> Response:
+        self._metrics.received.inc()
+        try:
+            submission = await run_sync(self._validated, decoded)
+            sender.check(submission.report)
+        except Rejected as rejected:
+            raise HttpProblem.of_rejected(rejected) from rejected
+        except Refused as refused:
+            raise HttpProblem.of_refused(refused) from refused
+        [status] = await self._stored([submission])
+        answer = {"report_id": submission.report["report_id"], "status": status}
+        return _json(answer, 201 if status == "new" else 200)
+
+    def _validated(self, decoded: Iterator[bytes]) -> Submission:
+        limit = self._settings.report_limit_bytes
+        raw = bytearray()
+        for piece in decoded:
+            raw += piece
+            if len(raw) > limit:
+                raise Rejected("too_large", [Problem("", f"is longer than {limit} bytes")])
+        return validate(bytes(raw), limit)
+
+    async def _batch(self, decoded: Iterator[bytes], sender: Sender) -> Response:
+        rest = lines(decoded, self._settings.report_limit_bytes)
+        answers: list[bytes] = []
+        while (chunk := await run_sync(self._next_chunk, rest, sender)) is not None:
+            answers += await self._chunk_answers(chunk)
+        return Response(b"".join(answers), 200, media_type=BATCH_TYPES[0])
+
+    def _next_chunk(self, rest: Iterator[Line], sender: Sender) -> list[Checked] | None:
+        """The next lines, validated, without the blank ones; None at the end."""
+        chunk = list(islice(rest, _CHUNK_LINES))
+        limit = self._settings.batch_limit_lines
+        if chunk and chunk[-1].number > limit:
+            raise HttpProblem(413, f"more than {limit} lines in one batch; send the rest in another", "too_large")
+        return [self._checked(line, sender) for line in chunk if line.raw.strip()] if chunk else None
+
+    def _checked(self, line: Line, sender: Sender) -> Checked:
+        limit = self._settings.report_limit_bytes
+        try:
+            if line.size_bytes > limit:
+                problem = Problem("", f"is {line.size_bytes} bytes long, at most {limit} are taken")
+                raise Rejected("too_large", [problem])
+            submission = validate(line.raw, limit)
+            sender.check(submission.report)
+        except Rejected as rejected:
+            return Checked(line.number, None, STATUS_OF_KIND[rejected.kind], rejected.problems)
+        except Refused as refused:
+            return Checked(line.number, None, refused.status, [Problem("", printable(str(refused)))])
+        return Checked(line.number, submission, 200, [])
+
+    async def _chunk_answers(self, chunk: list[Checked]) -> list[bytes]:
+        self._metrics.received.inc(len(chunk))
+        submissions = [item.submission for item in chunk if item.submission]
+        stored = iter(await self._stored(submissions) if submissions else [])
+        return [self._line_answer(item, next(stored) if item.submission else "rejected") for item in chunk]
+
+    def _line_answer(self, item: Checked, status: str) -> bytes:
+        if not item.submission:
+            self._metrics.refused.labels(status=str(item.status)).inc()
+        answer = {
+            "line": item.number,
+            "report_id": item.submission.report["report_id"] if item.submission else None,
+            "status": status,
+            "problems": [problem._asdict() for problem in item.problems],
+        }
+        return orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
+
+    async def _stored(self, submissions: list[Submission]) -> list[str]:
+        began = time.monotonic()
+        try:
+            outcomes: list[str] = await asyncio.wrap_future(self._writer.submit(submissions))
+        except Busy as busy:
+            raise HttpProblem.try_again("busy", str(busy), busy.retry_after_s) from busy
+        except SiteDbError as error:
+            LOG.error("not stored: %s", error)
+            detail = "the report could not be stored; nothing was acknowledged, send it again later"
+            raise HttpProblem.try_again("unavailable", detail, self._settings.retry_after_s) from error
+        self._metrics.commit_seconds.observe(time.monotonic() - began)
+        self._metrics.stored.inc(outcomes.count("new"))
+        self._metrics.known.inc(outcomes.count("known"))
+        return outcomes
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == SINGLE_TYPE or media_type in BATCH_TYPES:
+        return media_type
+    said = f'"{printable(media_type)}"' if media_type else "missing"
+    accepted = {"Accept-Post": f"{SINGLE_TYPE}, {BATCH_TYPES[0]}"}
+    detail = f"the Content-Type is {said}; send {SINGLE_TYPE} for one report, {BATCH_TYPES[0]} for many"
+    raise HttpProblem(415, detail, headers=accepted)
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    said = headers.get("content-encoding", "").strip().lower()
+    if said in _ENCODINGS:
+        return _ENCODINGS[said]
+    detail = f'the Content-Encoding is "{printable(said)}"; send gzip, zstd or none'
+    raise HttpProblem(415, detail, headers={"Accept-Encoding": "gzip, zstd"})
+
+
+def _body_too_large(limit: int) -> HttpProblem:
+    return HttpProblem(413, f"the body is larger than {limit} bytes; send smaller batches", "too_large")
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(document), status, media_type="application/json")
