@@ -23,10 +23,11 @@ def check(
     reason: Optional[str] = None,
     message: Optional[str] = None,
     duration_s: Optional[float] = None,
-    **evidence: Any
+    **evidence: Any,
 ) -> Check:
     """One check. The remedy comes from the reason's row; evidence values that are None are left out."""
-    assert status in STATUSES and (status == "ok") == (reason is None), (identifier, status, reason)
+    if status not in STATUSES or (status == "ok") != (reason is None):
+        raise ValueError("check {}: status {}, reason {}".format(identifier, status, reason))
     return {
         "id": identifier,
         "status": status,

@@ -66,7 +66,7 @@ def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
     good = [row["name"] for row in repositories if row["status"] == "ok"]
     bad = ["{}:{}".format(row["name"], row["reason"]) for row in repositories if row["status"] in ("fail", "timeout")]
     known = gpus["status"] == "ok" or gpus["reason"] == "gpu_none"
-    values = [
+    values: List[Value] = [
         report["probe"]["version"], report["report_id"], _epoch(report["created_at"]), report["complete"],
         singularity["usable"], singularity["reason"], singularity["mode"], singularity["version"],
         singularity["product"], singularity["path"],
@@ -75,7 +75,7 @@ def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
         _answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], ",".join(good) if repositories else None,
         ",".join(bad) if repositories else None, len(gpus["devices"]) if known else None, gpus["driver_version"],
         gpus["cuda_version"], report["host"]["microarch"],
-    ]  # type: List[Value]  # fmt: skip
+    ]  # fmt: skip
     return dict(zip(ATTRIBUTES, values))
 
 
@@ -88,5 +88,7 @@ def _epoch(created_at: str) -> int:
 
 def render(report: Dict[str, Any]) -> str:
     """The attributes as lines; unknown ones are left out, so that they read as undefined."""
-    lines = ["{} = {}".format(name, expression(value)) for name, value in attributes(report).items() if value is not None]
+    lines = [
+        "{} = {}".format(name, expression(value)) for name, value in attributes(report).items() if value is not None
+    ]
     return "\n".join(lines) + "\n"

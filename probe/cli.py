@@ -36,9 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_run(commands.add_parser("run", help="look at this node and print a report", epilog=EPILOG,
                                  formatter_class=argparse.RawDescriptionHelpFormatter))  # fmt: skip
-    explain = commands.add_parser("explain", help="tell a report to people: what works, what does not, why, and what to do")
-    explain.add_argument("report", nargs="?", default=None, metavar="REPORT",
-                         help="a JSON report; '-' or a pipe: standard input; without either the node is looked at now")  # fmt: skip
+    explain = commands.add_parser(
+        "explain", help="tell a report to people: what works, what does not, why, and what to do"
+    )
+    meaning = "a JSON report; '-' or a pipe: standard input; without either the node is looked at now"
+    explain.add_argument("report", nargs="?", default=None, metavar="REPORT", help=meaning)
     return parser
 
 
@@ -53,16 +55,44 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     add("--format", choices=("json", "text", "classad"), default="json", help="default json")
     add("--output", metavar="FILE", help="write the report to a file, whole or not at all, not to stdout")
     add("--singularity", metavar="PATH", help="try this binary, not the glidein's search order")
-    add("--image", action="append", default=[], metavar="REF", help="also try this image (a folder, a SIF, a URL); may be repeated")
+    add(
+        "--image",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="also try this image (a folder, a SIF, a URL); may be repeated",
+    )
     add("--cvmfs-repo", action="append", default=[], metavar="NAME", help="look at this repository; may be repeated")
     add("--cvmfs-mount-dir", metavar="DIR", help="where CVMFS is mounted, if not /cvmfs")
-    add("--only", type=_comma_list, default=[], metavar="NAME,..", help="run just these detectors and those that they need")
+    add(
+        "--only",
+        type=_comma_list,
+        default=[],
+        metavar="NAME,..",
+        help="run just these detectors and those that they need",
+    )
     add("--skip", type=_comma_list, default=[], metavar="NAME,..", help="leave these detectors out")
-    add("--require", type=_comma_list, default=[], metavar="CAPABILITY,..", help="exit code 1 unless all of these are ok")
-    add("--network-target", action="append", default=[], metavar="HOST:PORT", help="try to connect there; may be repeated")
+    add(
+        "--require",
+        type=_comma_list,
+        default=[],
+        metavar="CAPABILITY,..",
+        help="exit code 1 unless all of these are ok",
+    )
+    add(
+        "--network-target",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="try to connect there; may be repeated",
+    )
     add("--collector", metavar="URL", help="send the report there")
     add("--token-file", metavar="FILE", help="the token for the collector")
-    add("--spool", metavar="DIR", help="keep a report here that could not be delivered (or every one, without --collector)")
+    add(
+        "--spool",
+        metavar="DIR",
+        help="keep a report here that could not be delivered (or every one, without --collector)",
+    )
     add("--site", metavar="NAME", help="site that the report is for")
     add("--entry", metavar="NAME", help="factory entry that the report is for")
 
@@ -105,7 +135,9 @@ def _settings(options: argparse.Namespace) -> Any:
             with open(options.config, "rb") as stream:
                 text = stream.read(1 << 20).decode("utf-8", "replace")
         except OSError as error:
-            raise settings.WrongUse("{}: {}; give a readable file with --config".format(options.config, error.strerror)) from None
+            raise settings.WrongUse(
+                "{}: {}; give a readable file with --config".format(options.config, error.strerror)
+            ) from None
     if options.deadline is not None and not 1 <= options.deadline <= 3600:
         raise settings.WrongUse("--deadline is {:g}; write a number of seconds from 1 to 3600".format(options.deadline))
     chosen = {
@@ -191,12 +223,20 @@ def deliver(settings: Any, report: Dict[str, Any]) -> None:
     sent = delivery.send(settings, report)
     if sent is not None:
         report["delivery"].append(sent.row())
-        _say("{}: {}".format(sent.target, sent.message) if sent.status == "ok" else "not delivered to {}: {}".format(sent.target, sent.message))
+        _say(
+            "{}: {}".format(sent.target, sent.message)
+            if sent.status == "ok"
+            else "not delivered to {}: {}".format(sent.target, sent.message)
+        )
     if sent is None or sent.status != "ok":
         kept = delivery.keep(settings, report)
         if kept is not None:
             report["delivery"].append(kept.row())
-            _say("kept as {}".format(kept.message) if kept.status == "ok" else "could not be kept in {}: {}".format(kept.target, kept.message))
+            _say(
+                "kept as {}".format(kept.message)
+                if kept.status == "ok"
+                else "could not be kept in {}: {}".format(kept.target, kept.message)
+            )
 
 
 def _rendered(report: Dict[str, Any], form: str) -> str:

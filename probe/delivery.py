@@ -71,7 +71,9 @@ def send(settings: Settings, report: Report) -> Optional[Delivered]:
     result = call_all(SEND_LIMIT_S + 1, {"post": [post, url, settings.token_file, to_json(report)]}, 1)["post"]
     if result.state != "done":
         message = result.detail or "no answer within {:.0f} s".format(SEND_LIMIT_S)
-        return Delivered("http", url, "timeout" if result.state == "timeout" else "fail", "network_unreachable", message[:1024])
+        return Delivered(
+            "http", url, "timeout" if result.state == "timeout" else "fail", "network_unreachable", message[:1024]
+        )
     code, text = result.value["code"], result.value["text"]
     if code in (200, 201):
         return Delivered("http", url, "ok", None, "stored" if code == 201 else "known already")
@@ -88,4 +90,6 @@ def keep(settings: Settings, report: Report) -> Optional[Delivered]:
     if result.state == "done":
         return Delivered("spool", folder, "ok", None, result.value)
     message = result.detail or "no answer within {:.0f} s".format(SPOOL_LIMIT_S)
-    return Delivered("spool", folder, "timeout" if result.state == "timeout" else "fail", "scratch_unusable", message[:1024])
+    return Delivered(
+        "spool", folder, "timeout" if result.state == "timeout" else "fail", "scratch_unusable", message[:1024]
+    )

@@ -80,7 +80,7 @@ def run(
     deadline = time.monotonic() + max(settings.deadline_s - RESERVE_S, 0.5)
     by_name = {detector.name: detector for detector in detectors}
     waiting = list(detectors)
-    findings = {}  # type: Dict[str, Findings]
+    findings: Dict[str, Findings] = {}
     pool = workers.Pool(wake=interrupts.descriptor)
     _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
     for name, result in pool.wait(deadline):

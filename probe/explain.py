@@ -14,7 +14,10 @@ ABSENT = {"gpu_none", "cvmfs_not_mounted", "setuid_not_installed", "not_requeste
 def printable(text: Any) -> str:
     """Text that does no harm to a terminal: control characters and direction marks become visible or go."""
     return "".join(
-        character if character.isprintable() and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f" else "?"
+        character
+        if character.isprintable()
+        and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"
+        else "?"
         for character in str(text)
     )
 
@@ -34,28 +37,41 @@ def render_text(report: Dict[str, Any]) -> str:
 def render_explanation(report: Dict[str, Any]) -> str:
     """The long form: for each thing that does not work why, what jobs lose, and remedies."""
     good = [row for row in report["checks"] if row["status"] == "ok"]
-    bad = [row for row in report["checks"] if row["status"] in ("fail", "timeout", "unknown") and row["reason"] not in ABSENT]
+    bad = [
+        row
+        for row in report["checks"]
+        if row["status"] in ("fail", "timeout", "unknown") and row["reason"] not in ABSENT
+    ]
     absent = [row for row in report["checks"] if row["reason"] in ABSENT and row["status"] != "skipped"]
-    lines = [_headline(report), ""] + _wrapped("Works: " + ", ".join(printable(row["id"]) for row in good) if good else "Nothing works.")
+    works = "Works: " + ", ".join(printable(row["id"]) for row in good) if good else "Nothing works."
+    lines = [_headline(report), "", *_wrapped(works)]
     if absent:
-        lines += _wrapped("Not there: " + ", ".join("{} ({})".format(printable(row["id"]), row["reason"]) for row in absent))
+        lines += _wrapped(
+            "Not there: " + ", ".join("{} ({})".format(printable(row["id"]), row["reason"]) for row in absent)
+        )
     for group in _by_reason(bad):
-        lines += [""] + _explain(group)
+        lines += ["", *_explain(group)]
     for alternative in report["singularity"]["alternatives"]:
         if alternative["check"]["status"] == "ok":
             change = ", ".join("{}={}".format(*map(printable, pair)) for pair in alternative["change"].items())
-            lines += [""] + _wrapped("It works with: {} (tried here)".format(change))
+            lines += ["", *_wrapped("It works with: {} (tried here)".format(change))]
     return "\n".join(lines) + "\n"
 
 
 def _headline(report: Dict[str, Any]) -> str:
     singularity = report["singularity"]
     where = printable(report["host"]["hostname"] or "this node")
-    product = "{} {}".format(printable(singularity["product"] or "Singularity"), printable(singularity["version"] or "")).strip()
+    product = "{} {}".format(
+        printable(singularity["product"] or "Singularity"), printable(singularity["version"] or "")
+    ).strip()
     if singularity["usable"]:
-        return "{}: containers work, {} with {} ({})".format(where, singularity["mode"], product, printable(singularity["path"]))
+        return "{}: containers work, {} with {} ({})".format(
+            where, singularity["mode"], product, printable(singularity["path"])
+        )
     verdict = "containers do not work" if singularity["usable"] is False else "it is not known whether containers work"
-    return "{}: {}: {} ({})".format(where, verdict, reasons.title(singularity["reason"]), printable(singularity["reason"]))
+    return "{}: {}: {} ({})".format(
+        where, verdict, reasons.title(singularity["reason"]), printable(singularity["reason"])
+    )
 
 
 def _mark(row: Dict[str, Any]) -> str:
@@ -63,7 +79,7 @@ def _mark(row: Dict[str, Any]) -> str:
 
 
 def _by_reason(rows: List[Dict[str, Any]]) -> List[List[Dict[str, Any]]]:
-    groups = {}  # type: Dict[str, List[Dict[str, Any]]]
+    groups: Dict[str, List[Dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["reason"], []).append(row)
     return list(groups.values())
@@ -85,4 +101,6 @@ def _explain(group: List[Dict[str, Any]]) -> List[str]:
 
 
 def _wrapped(text: str, indent: str = "") -> List[str]:
-    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False) or [""]
+    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False) or [
+        ""
+    ]

@@ -20,7 +20,7 @@ MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-_library = None  # type: Any
+_library: Any = None
 
 
 def _symbol(name: str) -> Optional[Callable[..., int]]:

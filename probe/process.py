@@ -49,9 +49,7 @@ class _Pipes(NamedTuple):
     failure: int
 
 
-def run(
-    command: List[str], limit_s: float, environment: Mapping[str, str], folder: Optional[str] = None
-) -> Outcome:
+def run(command: List[str], limit_s: float, environment: Mapping[str, str], folder: Optional[str] = None) -> Outcome:
     """Run a command in a session of its own, stdin from /dev/null; always returns within the limit and a second.
 
     ``command[0]`` is looked up on the environment's PATH when it has no slash. Output beyond 64 KiB a stream is dropped.
@@ -90,7 +88,7 @@ def _become(command: List[str], environment: Mapping[str, str], folder: Optional
         _redirect(pipes)
         if folder is not None:
             os.chdir(folder)
-        os.execvpe(command[0], command, dict(environment))
+        os.execvpe(command[0], command, dict(environment))  # noqa: S606  this is the runner
     except OSError as error:
         os.write(pipes.failure, str(error.errno).encode())
     except ValueError:  # a NUL in an argument or in the environment
@@ -156,7 +154,10 @@ def _kill_group(leader: int) -> None:
     """End what is left of the session: a starter's helpers outlive it at times."""
     try:
         os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # nothing left; or set-uid processes only, which end with their parent
+    except (
+        ProcessLookupError,
+        PermissionError,
+    ):  # nothing left; or set-uid processes only, which end with their parent
         pass
 
 
@@ -189,7 +190,7 @@ def _outcome(outputs: Dict[int, bytes], status: Optional[int], timed_out: bool, 
 
 def descendants() -> List[int]:
     """Process ids of all our descendants, from the parent ids in /proc; zombies are left out."""
-    parents = {}  # type: Dict[int, int]
+    parents: Dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             state, parent = state_and_parent(int(name))
@@ -205,6 +206,7 @@ def descendants() -> List[int]:
 
 
 def state_and_parent(pid: int) -> Tuple[str, int]:
+    """State letter and parent's id from /proc/PID/stat; ("", 0) when the process is gone."""
     try:
         with open("/proc/{}/stat".format(pid), "rb") as stream:
             fields = stream.read().rpartition(b")")[2].split()

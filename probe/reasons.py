@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional
 
 from probe import packed
 
-_rows = {}  # type: Dict[str, Dict[str, Any]]
+_rows: Dict[str, Dict[str, Any]] = {}
 
 
 def rows() -> Dict[str, Dict[str, Any]]:

@@ -1,6 +1,17 @@
 """The table of detectors: one row each, those that others need first. A new detector is a file and a row here."""
 
-from probe.detectors import cvmfs, credentials, gpus, images, machine, namespaces, network, runtimes, scratch, singularity
+from probe.detectors import (
+    credentials,
+    cvmfs,
+    gpus,
+    images,
+    machine,
+    namespaces,
+    network,
+    runtimes,
+    scratch,
+    singularity,
+)
 from probe.engine import Detector
 
 DETECTORS = [

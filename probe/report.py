@@ -29,7 +29,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
     data["host"]["scratch"] = data["scratch"]["scratch"]
     for runtime in data["runtimes"]:
         runtime["chosen"] = runtime["path"] == data["singularity"]["path"]
-    report = {
+    report: Report = {
         "schema_version": SCHEMA_VERSION,
         "report_id": str(uuid.uuid4()),
         "created_at": timestamp(began),
@@ -38,7 +38,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
         "complete": run.complete,
         "probe": {"version": VERSION, "python": platform_python(), "trigger": settings.trigger},
         "glidein": {field: value and value[:256] for field, value in settings.identity.items()},
-    }  # type: Report
+    }
     report.update({name: data[name] for name in SECTIONS})
     report["checks"] = _all_checks(detectors, run)
     report["delivery"] = []

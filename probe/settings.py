@@ -86,7 +86,7 @@ def _text(text: str) -> str:
 
 
 # Setting: how its text is read, and what a wrong one is told.
-READERS = {
+READERS: Dict[str, Tuple[Callable[[str], Any], str]] = {
     "deadline": (_seconds, "a number of seconds from 1 to 3600, such as 60"),
     "singularity": (_text, "the path of a binary"),
     "images": (_lines, "image references separated by commas"),
@@ -101,7 +101,7 @@ READERS = {
     "spool": (_text, "a folder"),
     "site": (_text, "a name"),
     "entry": (_text, "a name"),
-}  # type: Dict[str, Tuple[Callable[[str], Any], str]]
+}
 
 PREFIX = "PROBE_"
 
@@ -150,7 +150,7 @@ def combine(
         )
         for name in unknown_names(in_file)
     ]
-    chosen = {}  # type: Dict[str, Any]
+    chosen: Dict[str, Any] = {}
     for layer in (
         read_values("glidein_config", glidein),
         read_values(file_name or "the file", in_file),
@@ -166,7 +166,9 @@ def combine(
         singularity=chosen.get("singularity"),
         images=chosen.get("images", []),
         cvmfs_repositories=chosen.get("cvmfs_repos", []),
-        cvmfs_mount_dir=chosen.get("cvmfs_mount_dir") or glidein.get("CVMFS_MOUNT_DIR") or environment.get("CVMFS_MOUNT_DIR"),
+        cvmfs_mount_dir=chosen.get("cvmfs_mount_dir")
+        or glidein.get("CVMFS_MOUNT_DIR")
+        or environment.get("CVMFS_MOUNT_DIR"),
         only=chosen.get("only", []),
         skip=chosen.get("skip", []),
         require=chosen.get("require", []),

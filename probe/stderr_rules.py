@@ -22,7 +22,7 @@ class Match(NamedTuple):
     line: str
 
 
-_rules = []  # type: List[Dict[str, Any]]
+_rules: List[Dict[str, Any]] = []
 
 
 def rules() -> List[Dict[str, Any]]:

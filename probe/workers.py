@@ -42,7 +42,7 @@ class Pool:
     """Workers side by side. Use: ``start`` some, then ``wait`` until each has given its Result."""
 
     def __init__(self, wake: Optional[int] = None) -> None:
-        self._running = {}  # type: Dict[int, _Running]
+        self._running: Dict[int, _Running] = {}
         self._poll = select.poll()
         self._wake = wake
         if wake is not None:
@@ -100,7 +100,7 @@ def call_all(limit_s: float, calls: Dict[str, List[Any]], at_once: int) -> Dict[
     """Call several functions side by side, each ``[function, argument, ...]``, its limit counted from its own start."""
     pool = Pool()
     waiting = list(calls)
-    results = {}  # type: Dict[str, Result]
+    results: Dict[str, Result] = {}
 
     def start_some() -> None:
         while waiting and len(pool) < at_once:
@@ -146,7 +146,11 @@ def _describe(error: BaseException) -> str:
     traceback = sys.exc_info()[2]
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    where = "{}:{}".format(os.path.basename(traceback.tb_frame.f_code.co_filename), traceback.tb_lineno) if traceback else "?"
+    where = (
+        "{}:{}".format(os.path.basename(traceback.tb_frame.f_code.co_filename), traceback.tb_lineno)
+        if traceback
+        else "?"
+    )
     return "{}: {} ({})".format(type(error).__name__, error, where)
 
 
@@ -194,7 +198,12 @@ def _cut(running: _Running) -> Result:
         process.kill(pid)
     status = process.reap(running.child, 0.05)
     return Result(
-        "timeout", _last_value(_messages(running)), "", None, time.monotonic() - running.started, left_running=status is None
+        "timeout",
+        _last_value(_messages(running)),
+        "",
+        None,
+        time.monotonic() - running.started,
+        left_running=status is None,
     )
 
 

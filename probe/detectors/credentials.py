@@ -27,12 +27,20 @@ def describe_token(text: str) -> Optional[Dict[str, Any]]:
     if not isinstance(claims, dict):
         return None
     audience = claims.get("aud")
-    kind = "scitoken" if str(claims.get("ver", "")).startswith("scitoken") else "wlcg" if "wlcg.ver" in claims else "idtoken"
+    kind = (
+        "scitoken"
+        if str(claims.get("ver", "")).startswith("scitoken")
+        else "wlcg"
+        if "wlcg.ver" in claims
+        else "idtoken"
+    )
     return {
         "kind": kind,
         "issuer": str(claims["iss"])[:1024] if "iss" in claims else None,
         "expires_at": _time(claims.get("exp")),
-        "audience": None if audience is None else [str(item)[:1024] for item in (audience if isinstance(audience, list) else [audience])][:16],
+        "audience": None
+        if audience is None
+        else [str(item)[:1024] for item in (audience if isinstance(audience, list) else [audience])][:16],
     }
 
 
@@ -54,7 +62,7 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
     files = [host.environment[name] for name in TOKEN_VARIABLES if host.environment.get(name)]
     results = host.attempt_all(LIMIT_S, {"credentials." + path: [read_token, path] for path in files})
     found = [results["credentials." + path].value for path in files]
-    rows = [row for row in found if row]  # type: List[Dict[str, Any]]
+    rows: List[Dict[str, Any]] = [row for row in found if row]
     if any(host.environment.get(name) for name in PROXY_VARIABLES):
         rows.append({"kind": "x509", "issuer": None, "expires_at": None, "audience": None})
     yield {"data": rows, "checks": []}

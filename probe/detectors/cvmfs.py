@@ -46,7 +46,7 @@ def look(path: str) -> Dict[str, Any]:
     Returns names (how many the root has), attributes, read (the file's path or None), latency_s and warm_latency_s,
     step and errno of what failed (None, None).
     """
-    found = {"names": None, "attributes": {}, "read": None, "step": None, "errno": None}  # type: Dict[str, Any]
+    found: Dict[str, Any] = {"names": None, "attributes": {}, "read": None, "step": None, "errno": None}
     started = time.monotonic()
     try:
         found["step"] = "list"
@@ -165,7 +165,9 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     yield {"data": data, "checks": checks}
 
 
-def _row(name: str, result: Result, judged: Tuple[str, Optional[str], Optional[str]], kind: str, now: float) -> Dict[str, Any]:
+def _row(
+    name: str, result: Result, judged: Tuple[str, Optional[str], Optional[str]], kind: str, now: float
+) -> Dict[str, Any]:
     status, reason, message = judged
     if kind == "none" and reason == "cvmfs_repository_missing":
         reason, message = "cvmfs_not_mounted", "CVMFS is not mounted here"

@@ -87,7 +87,7 @@ def _nvml_device(nvml: Any, number: int) -> Dict[str, Any]:
 
 def device(vendor: str, **known: Any) -> Dict[str, Any]:
     """One GPU of the report; what is not known is None."""
-    row = dict.fromkeys(("vendor", "model", "uuid", "memory_bytes", "compute_capability", "mig"))  # type: Dict[str, Any]
+    row: Dict[str, Any] = dict.fromkeys(("vendor", "model", "uuid", "memory_bytes", "compute_capability", "mig"))
     row.update(known, vendor=vendor)
     return row
 
@@ -96,7 +96,9 @@ def pci_devices(host: Host) -> List[str]:
     """Vendors of the display and 3D controllers on the PCI bus."""
     vendors = []
     for name in host.list(PCI):
-        if (host.read_or_none("{}/{}/class".format(PCI, name)) or "").startswith(("0x0300", "0x0302", "0x0380", "0x1200")):
+        if (host.read_or_none("{}/{}/class".format(PCI, name)) or "").startswith(
+            ("0x0300", "0x0302", "0x0380", "0x1200")
+        ):
             vendor = VENDORS.get((host.read_or_none("{}/{}/vendor".format(PCI, name)) or "").strip())
             vendors += [vendor] if vendor else []
     return vendors
@@ -153,13 +155,19 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
     if module is None and "nvidia" not in vendors and not any(name.startswith("nvidia") for name in names):
         yield _others(host, names, vendors)
         return
-    results = host.attempt_all(LIMIT_S, {"gpus.control": [try_open, "/dev/nvidiactl"], "gpus.nvml": [ask_nvml, NVML_LIBRARY]})
+    results = host.attempt_all(
+        LIMIT_S, {"gpus.control": [try_open, "/dev/nvidiactl"], "gpus.nvml": [ask_nvml, NVML_LIBRARY]}
+    )
     control = results["gpus.control"].value
     status, reason, message = judge_nvidia(errno.EIO if control is None else control, results["gpus.nvml"], module)
     answer = results["gpus.nvml"].value if status == "ok" else {}
     visible = visible_devices(host.environment)
     if status == "ok" and visible is not None and set(visible) <= {"na", "-1", "none", "void", "NoDevFiles"}:
-        status, reason, message = "fail", "gpu_not_visible", "the slot's devices are {}".format(",".join(visible) or "none")
+        status, reason, message = (
+            "fail",
+            "gpu_not_visible",
+            "the slot's devices are {}".format(",".join(visible) or "none"),
+        )
     yield _findings(status, reason, message, visible, answer.get("driver_version") or module, answer)
 
 
@@ -167,10 +175,14 @@ def _others(host: Host, names: List[str], vendors: List[str]) -> Findings:
     visible = visible_devices(host.environment)
     if "kfd" in names:
         devices = [device("amd") for _ in range(max(1, vendors.count("amd")))]
-        return _findings("unknown", "cannot_be_tried", "AMD devices are seen, not yet tried", visible, None, {"devices": devices})
+        return _findings(
+            "unknown", "cannot_be_tried", "AMD devices are seen, not yet tried", visible, None, {"devices": devices}
+        )
     if vendors:
         devices = [device(vendor) for vendor in vendors]
-        return _findings("fail", "gpu_driver_missing", "a device on the PCI bus has no driver", visible, None, {"devices": devices})
+        return _findings(
+            "fail", "gpu_driver_missing", "a device on the PCI bus has no driver", visible, None, {"devices": devices}
+        )
     return _findings("fail", "gpu_none", "no GPU", visible, None, {})
 
 
@@ -195,7 +207,12 @@ def _findings(
 
 def unknown(status: str, reason: Optional[str], message: Optional[str]) -> Dict[str, Any]:
     """The report's ``gpus`` where nothing more is known than a status."""
-    container = check("gpus.container", "skipped", "not_applicable" if reason == "gpu_none" else "not_requested", "GPUs inside containers are not tried yet")
+    container = check(
+        "gpus.container",
+        "skipped",
+        "not_applicable" if reason == "gpu_none" else "not_requested",
+        "GPUs inside containers are not tried yet",
+    )
     return {
         "status": status, "reason": reason, "message": message, "driver_version": None, "cuda_version": None,
         "visible": None, "devices": [], "driver_libraries_glibc": None, "container": container,

@@ -71,7 +71,7 @@ def look(path: str) -> Dict[str, Any]:
 def parse_answer(stdout: str, nonce: str) -> Dict[str, Any]:
     """What the image's shell said: os, libc, arch, complete."""
     words = re.findall("^" + re.escape(nonce) + r" (\w+) ?(.*?)\r?$", stdout, re.MULTILINE)
-    values = {}  # type: Dict[str, List[str]]
+    values: Dict[str, List[str]] = {}
     for key, value in words:
         values.setdefault(key, []).append(value)
     libc = (values.get("libc") or [""])[0] or ("musl" if "musl" in values else None)
@@ -92,15 +92,17 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     mount_dir = (settings.cvmfs_mount_dir or cvmfs_mounts.DEFAULT_DIR).rstrip("/")
     paths = {reference: place(reference, mount_dir) for reference in wanted if kind_of_reference(reference) == "path"}
     looked = host.attempt_all(LOOK_LIMIT_S, {"images.look." + path: [look, path] for path in paths.values()})
-    rows = {}  # type: Dict[str, Dict[str, Any]]
+    rows: Dict[str, Dict[str, Any]] = {}
     for reference in wanted:
         rows[reference] = _before_a_run(reference, paths.get(reference), looked, mount_dir)
     _start_all(host, settings, earlier, rows)
     yield {"data": list(rows.values()), "checks": [_check(row) for row in rows.values()]}
 
 
-def _row(reference: str, path: Optional[str], kind: Optional[str], status: str, reason: Optional[str], message: Optional[str]) -> Dict[str, Any]:
-    row = dict.fromkeys(("exec_s", "os", "libc", "arch"))  # type: Dict[str, Any]
+def _row(
+    reference: str, path: Optional[str], kind: Optional[str], status: str, reason: Optional[str], message: Optional[str]
+) -> Dict[str, Any]:
+    row: Dict[str, Any] = dict.fromkeys(("exec_s", "os", "libc", "arch"))
     row.update(ref=reference, path=path, kind=kind, status=status, reason=reason, message=message, evidence={})
     return row
 
@@ -138,12 +140,18 @@ def _start_all(host: Host, settings: Settings, earlier: Dict[str, Any], rows: Di
             row.update(status="unknown", reason="prerequisite_failed", message="no container starts on this node")
         return
     work_folder = (earlier.get("scratch") or {}).get("work_folder")
-    folder = host.facts()["folder"] or work_folder
+    folder = str(host.facts()["folder"] or work_folder)
     launch = command_line.factory_launch(settings, runtime["path"], folder, singularity.existing_binds(host, settings))
     nonce = host.nonce()
     changes = {name + "_TMPDIR": work_folder for name in ("APPTAINER", "SINGULARITY")}
     calls = {
-        "images.run." + row["path"]: [singularity.run_command, host, launch.command(row["path"], ["/bin/sh", "-c", SCRIPT, nonce]), RUN_LIMIT_S, changes]
+        "images.run." + row["path"]: [
+            singularity.run_command,
+            host,
+            launch.command(row["path"], ["/bin/sh", "-c", SCRIPT, nonce]),
+            RUN_LIMIT_S,
+            changes,
+        ]
         for row in ready.values()
     }
     results = host.attempt_all(RUN_LIMIT_S + 1, calls, AT_ONCE)
@@ -156,12 +164,15 @@ def _start_all(host: Host, settings: Settings, earlier: Dict[str, Any], rows: Di
 def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
     """What the start of an image tells: the changed fields of its row."""
     answer = parse_answer(outcome.stdout, nonce)
-    row = {"exec_s": round(outcome.duration_s, 4), "os": answer["os"], "libc": answer["libc"], "arch": answer["arch"]}  # type: Dict[str, Any]
+    row: Dict[str, Any] = {key: answer[key] for key in ("os", "libc", "arch")}
+    row["exec_s"] = round(outcome.duration_s, 4)
     row["evidence"] = {"exit_code": outcome.exit_code, "stderr": decisive_lines(outcome.stderr)}
     if outcome.succeeded and answer["complete"]:
         return dict(row, status="ok", reason=None, message=None)
     if outcome.state == "timeout":
-        return dict(row, status="timeout", reason="runtime_timeout", message="no answer within {:.0f} s".format(RUN_LIMIT_S))
+        return dict(
+            row, status="timeout", reason="runtime_timeout", message="no answer within {:.0f} s".format(RUN_LIMIT_S)
+        )
     match = stderr_rules.match(outcome.stderr, {})
     lines = decisive_lines(outcome.stderr, 1)
     message = match.line if match else lines[0] if lines else "exit code {}".format(outcome.exit_code)
@@ -169,7 +180,15 @@ def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
 
 
 def _check(row: Dict[str, Any]) -> Dict[str, Any]:
-    return check("images." + row["ref"][:480], row["status"], row["reason"], row["message"], row["exec_s"], path=row["path"], **row["evidence"])
+    return check(
+        "images." + row["ref"][:480],
+        row["status"],
+        row["reason"],
+        row["message"],
+        row["exec_s"],
+        path=row["path"],
+        **row["evidence"],
+    )
 
 
 def unknown(_status: str, _reason: str, _message: str) -> List[Any]:

@@ -114,7 +114,10 @@ def _unescape(field: str) -> str:
 def proc_mounts(mounts: List[Dict[str, str]]) -> Dict[str, Any]:
     """What covers parts of /proc (an outer container's masks) and the hidepid option."""
     points = [mount["point"] for mount in mounts if mount["point"].startswith("/proc/")]
-    harmless = ("/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd")  # ordinary hosts mount these, and a fresh /proc still works
+    harmless = (
+        "/proc/sys/fs/binfmt_misc",
+        "/proc/fs/nfsd",
+    )  # ordinary hosts mount these, and a fresh /proc still works
     options = [option for mount in mounts if mount["point"] == "/proc" for option in mount["super"].split(",")]
     hidepid = [option.partition("=")[2] for option in options if option.startswith("hidepid=")]
     return {
@@ -230,7 +233,10 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
     facts = host.facts()
     attempts = host.attempt_all(
         HOME_LIMIT_S,
-        {"machine.user": [read_user, facts["uid"]], "machine.home": [try_home, host.environment.get("HOME") or "/nonexistent"]},
+        {
+            "machine.user": [read_user, facts["uid"]],
+            "machine.home": [try_home, host.environment.get("HOME") or "/nonexistent"],
+        },
     )
     mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
     proc = proc_mounts(mounts)
@@ -270,7 +276,9 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
 
 def _user_check(user: Any, uid: int) -> Dict[str, Any]:
     if user.state != "done":
-        return check("host.user", "timeout" if user.state == "timeout" else "unknown", "probe_error", user.detail or None)
+        return check(
+            "host.user", "timeout" if user.state == "timeout" else "unknown", "probe_error", user.detail or None
+        )
     if user.value is None:
         return check("host.user", "fail", "user_unknown", "user id {} has no passwd entry".format(uid), user.duration_s)
     return check("host.user", "ok", None, user.value, user.duration_s)
@@ -288,9 +296,8 @@ def _home_check(home: Any, path: Optional[str]) -> Dict[str, Any]:
 
 def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
     """The report's ``host`` where this detector never answered."""
-    nothing = dict.fromkeys(
-        "hostname machine_id arch microarch cpu_model cores cores_usable memory_bytes libc".split()
-    )  # type: Dict[str, Any]
+    names = "hostname machine_id arch microarch cpu_model cores cores_usable memory_bytes libc".split()
+    nothing: Dict[str, Any] = dict.fromkeys(names)
     return dict(
         nothing,
         cpu_flags=[],

@@ -39,7 +39,7 @@ class _Trial:
     """Steps until the first that fails."""
 
     def __init__(self) -> None:
-        self.steps = []  # type: Steps
+        self.steps: Steps = []
 
     def step(self, name: str, error: int) -> bool:
         self.steps.append({"step": name, "errno": error})
@@ -58,9 +58,9 @@ def _write(path: str, text: str) -> int:
 def _enter_user_namespace(trial: _Trial, uid: int, gid: int) -> bool:
     if not trial.step("unshare user", kernel.unshare(kernel.CLONE_NEWUSER)):
         return False
-    if os.path.exists("/proc/self/setgroups"):  # Linux 3.19 and later want it before gid_map
-        if not trial.step("write setgroups", _write("/proc/self/setgroups", "deny")):
-            return False
+    wants_setgroups = os.path.exists("/proc/self/setgroups")  # Linux 3.19 and later, before gid_map
+    if wants_setgroups and not trial.step("write setgroups", _write("/proc/self/setgroups", "deny")):
+        return False
     return trial.step("write uid_map", _write("/proc/self/uid_map", "{0} {0} 1".format(uid))) and trial.step(
         "write gid_map", _write("/proc/self/gid_map", "{0} {0} 1".format(gid))
     )
@@ -88,7 +88,9 @@ def try_mount(privileged: bool, uid: int, gid: int) -> Steps:
     """A mount namespace, private, with a tmpfs of its own in it. Changes its process: call it in a child."""
     trial, entered = _begin(privileged, uid, gid)
     if entered and _private_mounts(trial):
-        trial.step("mount tmpfs", kernel.mount("tmpfs", "/proc", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64k"))
+        trial.step(
+            "mount tmpfs", kernel.mount("tmpfs", "/proc", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64k")
+        )
     return trial.steps
 
 
@@ -143,7 +145,9 @@ def _explain_user(error: int, settings: Dict[str, Optional[int]]) -> str:
     if error in (errno.EPERM, errno.EACCES):
         if settings.get("unprivileged_userns_clone") == 0:
             return "userns_disabled"
-        return "userns_restricted_apparmor" if settings.get("apparmor_restrict_unprivileged_userns") else "userns_denied"
+        return (
+            "userns_restricted_apparmor" if settings.get("apparmor_restrict_unprivileged_userns") else "userns_denied"
+        )
     return "userns_unsupported"
 
 
@@ -196,9 +200,15 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
     )
     settings = read_settings(host)
     masked = bool((earlier.get("host") or {}).get("security", {}).get("proc_masked"))
-    data = {name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked) for name, result in results.items()}
+    data = {
+        name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked)
+        for name, result in results.items()
+    }
     checks = [_check(name, found) for name, found in data.items()]
-    yield {"data": dict(data, settings={name: value for name, value in settings.items() if value is not None}), "checks": checks}
+    yield {
+        "data": dict(data, settings={name: value for name, value in settings.items() if value is not None}),
+        "checks": checks,
+    }
 
 
 def _check(name: str, found: Dict[str, Any]) -> Check:
@@ -217,7 +227,7 @@ def _check(name: str, found: Dict[str, Any]) -> Check:
 
 def unknown(status: str, reason: str, message: str) -> Dict[str, Any]:
     """The report's ``namespaces`` where this detector never answered."""
-    nothing = {
+    nothing: Dict[str, Any] = {
         "status": status, "reason": reason, "errno": None, "limit": None, "message": message, "duration_s": None, "steps": []
     }  # fmt: skip
     return dict({name: dict(nothing) for name in LIMIT_OF}, settings={})

@@ -45,7 +45,13 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         result = results["network." + target]
         status = {"done": "ok", "timeout": "timeout"}.get(result.state, "fail")
         reason = None if status == "ok" else "network_unreachable"
-        message = None if status == "ok" else os.strerror(result.errno) if result.errno and result.errno > 0 else result.detail or "no answer"
+        message = (
+            None
+            if status == "ok"
+            else os.strerror(result.errno)
+            if result.errno and result.errno > 0
+            else result.detail or "no answer"
+        )
         latency_s = round(result.value, 5) if status == "ok" else None
         rows.append({"target": target, "status": status, "reason": reason, "latency_s": latency_s, "message": message})
         checks.append(check("network." + target, status, reason, message, result.duration_s))

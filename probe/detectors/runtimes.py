@@ -46,13 +46,16 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
     """The search order for this configuration; ``kind`` is file, folders (a PATH) or module."""
     path = environment.get("PATH") or os.defpath
     if settings.singularity:
-        return [Place("option", "file" if "/" in settings.singularity else "folders", settings.singularity if "/" in settings.singularity else path,
-                      (os.path.basename(settings.singularity),))]  # fmt: skip
+        if "/" in settings.singularity:
+            return [Place("option", "file", settings.singularity)]
+        return [Place("option", "folders", path, (settings.singularity,))]
     found = []
     override = settings.configured("GLIDEIN_SINGULARITY_BINARY_OVERRIDE")
     if override:
         # A path list is meant when it is no executable file; the glidein tries singularity first there.
-        found.append(Place("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "file_or_folders", override, ("singularity", "apptainer")))
+        found.append(
+            Place("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "file_or_folders", override, ("singularity", "apptainer"))
+        )
     suggested = settings.configured("SINGULARITY_BIN") or "PATH"
     oasis = settings.configured("OSG_SINGULARITY_BINARY") or OASIS + "/singularity/bin/singularity"
     if suggested == "OSG":
@@ -65,14 +68,20 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
     found.append(Place("PATH", "folders", path, ("singularity",)))
     found.extend(_condor(settings, environment, "condor"))
     if any(environment.get(name) for name in ("LMOD_CMD", "MODULESHOME", "MODULEPATH")):
-        found.extend(Place("module", "module", name, ("singularity", "apptainer")) for name in ("singularitypro", "singularity"))
+        found.extend(
+            Place("module", "module", name, ("singularity", "apptainer")) for name in ("singularitypro", "singularity")
+        )
     found.append(Place("cvmfs_oasis", "file", oasis))
     found.append(Place("cvmfs_oasis", "file", OASIS + "/apptainer/bin/apptainer"))
     return found
 
 
 def _condor(settings: Settings, environment: Mapping[str, str], found_by: str) -> List[Place]:
-    folders = [settings.configured("CONDOR_DIR"), environment.get("CONDOR_DIR"), settings.configured("GLIDEIN_WORK_DIR")]
+    folders = [
+        settings.configured("CONDOR_DIR"),
+        environment.get("CONDOR_DIR"),
+        settings.configured("GLIDEIN_WORK_DIR"),
+    ]
     tarball = next((folder for folder in folders if folder), None)
     return [Place(found_by, "file", os.path.join(tarball, "usr/libexec/apptainer"))] if tarball else []
 
@@ -90,7 +99,10 @@ def look(place: Place, host: Host) -> Optional[Dict[str, Any]]:
 
 def _find(place: Place, host: Host) -> Optional[str]:
     if place.kind == "module":
-        outcome = host.run(["bash", "-c", 'module load "$1" >/dev/null 2>&1; command -v singularity apptainer', "-", place.where], LOOK_LIMIT_S - 1)
+        outcome = host.run(
+            ["bash", "-c", 'module load "$1" >/dev/null 2>&1; command -v singularity apptainer', "-", place.where],
+            LOOK_LIMIT_S - 1,
+        )
         lines = outcome.stdout.split()
         return lines[0] if lines and lines[0].startswith("/") else None
     if place.kind in ("file", "file_or_folders") and os.path.isfile(place.where):
@@ -140,7 +152,7 @@ def _configuration(path: str) -> Dict[str, Any]:
 
 def parse_configuration(text: str) -> Dict[str, str]:
     """apptainer.conf or singularity.conf: the decisive values, several lines of one name joined by commas."""
-    values = {}  # type: Dict[str, str]
+    values: Dict[str, str] = {}
     for name, value in re.findall(r"^[ \t]*([a-z][a-z -]*?)[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE):
         if name in DECISIVE:
             values[name] = values[name] + "," + value if name in values else value
@@ -153,7 +165,11 @@ def parse_version(text: str) -> Tuple[Optional[str], Optional[str]]:
     Texts: "apptainer version 1.4.5", "singularity version 3.8.7-1.el7", "singularity-ce version 4.1.0-jammy",
     "SingularityPRO version 3.9-10.el8" and, for 2.x, a bare "2.6.1-dist".
     """
-    match = re.search(r"^\s*(?:(apptainer|singularity-ce|singularity-?pro|singularity)(?: version)? )?(\d+\.\d+\S*)\s*$", text, re.I | re.M)
+    match = re.search(
+        r"^\s*(?:(apptainer|singularity-ce|singularity-?pro|singularity)(?: version)? )?(\d+\.\d+\S*)\s*$",
+        text,
+        re.I | re.M,
+    )
     if not match:
         return None, None
     name = (match.group(1) or "singularity").lower()
@@ -204,7 +220,11 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     looked = _unique(searched, [results["runtimes.look.{}".format(number)] for number in range(len(searched))])
     versions = host.attempt_all(
         VERSION_LIMIT_S + 1,
-        {"runtimes.version." + found["path"]: [_ask_version, host, found["path"]] for _, found, hung in looked if not hung},
+        {
+            "runtimes.version." + found["path"]: [_ask_version, host, found["path"]]
+            for _, found, hung in looked
+            if not hung
+        },
     )
     identity_map, no_new_privs = _own_limits(host)
     runtimes = []
@@ -254,7 +274,7 @@ def _runtime(place: Place, found: Dict[str, Any], outcome: Optional[Outcome], se
         "found_by": place.found_by,
         "product": product,
         "version": version,
-        "version_text": (decisive_lines(outcome.stdout, 1) or [None])[0] if outcome else None,
+        "version_text": "".join(decisive_lines(outcome.stdout, 1)) or None if outcome else None,
         "status": status,
         "reason": reason,
         "setuid": setuid,

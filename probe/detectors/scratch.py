@@ -18,6 +18,8 @@ from probe.settings import Settings
 LIMIT_S = 4.0
 # Enough to meet a quota or a full disk, little enough for a slow one.
 TRIAL_BYTES = 256 * 1024
+# Memory, where nothing else can be written: the container test is worth more than a tidy place.
+LAST_RESORT = "/dev/shm"  # noqa: S108  a folder of our own is made in it
 FULL_BYTES = 16 * 1024 * 1024
 
 FILESYSTEMS = {
@@ -37,7 +39,7 @@ def candidates(settings: Settings, environment: Dict[str, str], folder: Optional
         ("/tmp", "/tmp"),  # noqa: S108  the folder itself is what is looked at
         ("/var/tmp", "/var/tmp"),  # noqa: S108  likewise
     ]
-    paths = {}  # type: Dict[str, str]
+    paths: Dict[str, str] = {}
     for name, path in named:
         if path and path.startswith("/") and path not in paths:
             paths[path] = name
@@ -85,7 +87,7 @@ def _filesystem(path: str) -> Optional[str]:
 def prepare(folder: str, arch: str) -> Dict[str, Any]:
     """Make this run's work folder with our own image in it, as a folder and as SIF files. May hang."""
     work_folder = tempfile.mkdtemp(prefix="singularity-probe-", dir=folder)
-    made = {"work_folder": work_folder, "sandbox": None, "sif": None, "sif_zstd": None}  # type: Dict[str, Any]
+    made: Dict[str, Any] = {"work_folder": work_folder, "sandbox": None, "sif": None, "sif_zstd": None}
     if minimal_image.payload(arch) is None:
         return made
     made["sandbox"] = os.path.join(work_folder, "image")
@@ -140,7 +142,9 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         if found and found["errno"] == 0:
             good.append((found["noexec"], path))
     traces = host.attempt("scratch.traces", LIMIT_S, absent_traces, host.environment.get("HOME")).value or []
-    prepared = _prepare_first(host, [path for _, path in sorted(good, key=lambda pair: pair[0])] + ["/dev/shm"], facts["arch"])
+    prepared = _prepare_first(
+        host, [path for _, path in sorted(good, key=lambda pair: pair[0])] + [LAST_RESORT], facts["arch"]
+    )
     yield {"data": dict(prepared, scratch=rows, traces=traces), "checks": checks}
 
 
@@ -177,7 +181,9 @@ def judge(path: str, name: str, state: str, found: Dict[str, Any], error: Option
         message = "writing in {} ({}): {}".format(path, name, os.strerror(found["errno"]))
         return check(identifier, "fail", reason, message, errno=found["errno"], **facts)
     if found["free_inodes"] == 0:
-        return check(identifier, "fail", "scratch_out_of_inodes", "{} ({}) has no inodes left".format(path, name), **facts)
+        return check(
+            identifier, "fail", "scratch_out_of_inodes", "{} ({}) has no inodes left".format(path, name), **facts
+        )
     if found["free_bytes"] < FULL_BYTES:
         return check(identifier, "fail", "scratch_full", "{} ({}) is almost full".format(path, name), **facts)
     if found["noexec"]:

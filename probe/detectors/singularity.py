@@ -80,6 +80,7 @@ class Trials:
 
 
 def run_command(host: Host, command: List[str], limit_s: float, changes: Dict[str, Optional[str]]) -> List[Any]:
+    """A program's Outcome as JSON takes it, for ``Host.attempt_all``."""
     return list(host.run(command, limit_s, changes))
 
 
@@ -103,7 +104,7 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         return
     folder = host.facts()["folder"] or work["work_folder"]
     binds = existing_binds(host, settings)
-    first = None  # type: Optional[Tried]
+    failed: List[Tried] = []
     for number, runtime in enumerate(runtimes):
         if runtime["status"] != "ok":
             continue
@@ -112,23 +113,29 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         trials = Trials(host, work, facts, str(number))
         tried = _try_all_at_once(trials, runtime, launch, work, host.facts()["uid"] == 0)
         if tried.verdict.ok:
-            yield _findings(host, settings, tried, [], first)
+            yield _findings(host, settings, tried, [], failed)
             return
-        first = first or tried
+        failed.append(tried)
         if settings.singularity:
             break
-    assert first is not None  # an obstacle otherwise
-    yield _findings(host, settings, first, [], None)
-    yield _diagnose(host, settings, earlier, first, work, folder)
+    yield _findings(host, settings, failed[0], [], [])
+    yield _diagnose(host, settings, earlier, failed[0], work, folder)
 
 
 def _obstacle(runtimes: List[Dict[str, Any]], work: Dict[str, Any], host: Host) -> Optional[Check]:
     """What keeps us from starting anything; a missing or dead runtime is the verdict itself."""
     if not any(runtime["status"] == "ok" for runtime in runtimes):
-        best = next((runtime for runtime in runtimes if runtime["status"] == "timeout"), runtimes[0] if runtimes else None)
+        best = next(
+            (runtime for runtime in runtimes if runtime["status"] == "timeout"), runtimes[0] if runtimes else None
+        )
         if best is None:
             return check("singularity", "fail", "runtime_not_found", "no Singularity or Apptainer found")
-        return check("singularity", best["status"], best["reason"], "{}: {}".format(best["path"], best["version_text"] or best["reason"]))
+        return check(
+            "singularity",
+            best["status"],
+            best["reason"],
+            "{}: {}".format(best["path"], best["version_text"] or best["reason"]),
+        )
     if not work.get("work_folder"):
         return check("singularity", "unknown", "scratch_read_only", "no folder where the test image could be made")
     if not work.get("sandbox"):
@@ -213,17 +220,20 @@ def _diagnose(
     limit_s = HUNG_LIMIT_S if tried.verdict.status == "timeout" else RUN_LIMIT_S
     verdicts = trials.run(singles, limit_s)
     alternatives = [
-        {"change": change, "check": verdicts["change:" + str(number)].as_check("singularity.alternatives." + str(number))}
+        {
+            "change": change,
+            "check": verdicts["change:" + str(number)].as_check("singularity.alternatives." + str(number)),
+        }
         for number, (change, _) in enumerate(changes)
     ]
-    alternatives += _other_binaries(host, settings, earlier, tried, work, folder, limit_s)
-    return _findings(host, settings, tried._replace(verdicts=dict(verdicts, **tried.verdicts)), alternatives, None)
+    alternatives += _other_binaries(host, settings, earlier, tried, work, limit_s)
+    return _findings(host, settings, tried._replace(verdicts=dict(verdicts, **tried.verdicts)), alternatives, [])
 
 
 def _possible_changes(launch: Launch) -> List[Tuple[Dict[str, str], Launch]]:
     """Configurations that a factory could set instead, least change first."""
     no_pid = {"SINGULARITY_DISABLE_PID_NAMESPACES": "1"}
-    userns = {"GLIDEIN_SINGULARITY_OPTS": " ".join(_own_options(launch) + ["--userns"])}
+    userns = {"GLIDEIN_SINGULARITY_OPTS": " ".join([*_own_options(launch), "--userns"])}
     without_pid = launch.without(command_line.PID_OPTION)
     changes = [(no_pid, without_pid)] if without_pid != launch else []
     changes.append((userns, launch.with_options("--userns")))
@@ -238,10 +248,15 @@ def _own_options(launch: Launch) -> List[str]:
 
 
 def _other_binaries(
-    host: Host, settings: Settings, earlier: Dict[str, Any], tried: Tried, work: Dict[str, Any], folder: str, limit_s: float
+    host: Host,
+    settings: Settings,
+    earlier: Dict[str, Any],
+    tried: Tried,
+    work: Dict[str, Any],
+    limit_s: float,
 ) -> List[Dict[str, Any]]:
     """Where one binary was asked for by name: the others of the search order, each with the factory's start."""
-    found = []
+    found: List[Dict[str, Any]] = []
     others = [runtime for runtime in earlier["runtimes"] if runtime["status"] == "ok" and runtime is not tried.runtime]
     if not settings.singularity:
         return found  # the glidein's own search went through all of them already
@@ -255,14 +270,14 @@ def _other_binaries(
 
 
 def _findings(
-    host: Host, settings: Settings, tried: Tried, alternatives: List[Dict[str, Any]], refused: Optional[Tried]
+    host: Host, settings: Settings, tried: Tried, alternatives: List[Dict[str, Any]], refused: List[Tried]
 ) -> Findings:
     """The report's ``singularity`` and its checks, from what was tried so far."""
     verdict, runtime = tried.verdict, tried.runtime
     message = verdict.message
-    if refused is not None:
+    if refused:
         message = "{} fails ({}); a glidein takes the next of its search order".format(
-            refused.runtime["path"], refused.verdict.reason
+            refused[0].runtime["path"], refused[0].verdict.reason
         )
     overall = dict(verdict.as_check("singularity"), message=message)
     modes = _modes(tried)
@@ -281,7 +296,10 @@ def _findings(
         "command": tried.launch.text(image, ["cat", "/proc/self/uid_map"]),
         "alternatives": alternatives,
     }
-    return {"data": data, "checks": [overall, *modes.values(), *features.values(), *[row["check"] for row in alternatives]]}
+    return {
+        "data": data,
+        "checks": [overall, *modes.values(), *features.values(), *[row["check"] for row in alternatives]],
+    }
 
 
 def _modes(tried: Tried) -> Dict[str, Check]:
@@ -317,7 +335,9 @@ def _feature(name: str, tried: Tried, host: Host, settings: Settings) -> Check:
         single = tried.verdicts["combined"]
     single = single or tried.verdict
     if name == "pid_namespace" and single.ok and not _own_pid_namespace(single):
-        return check(identifier, "fail", "pid_namespace_denied", "--pid was accepted, but the pids inside are the host's")
+        return check(
+            identifier, "fail", "pid_namespace_denied", "--pid was accepted, but the pids inside are the host's"
+        )
     return single.as_check(identifier)
 
 
@@ -333,7 +353,9 @@ def _sif(identifier: str, verdict: Optional[Verdict]) -> Check:
     converted = [line for line in verdict.outcome.stderr.splitlines() if "onvert" in line and "andbox" in line]
     if verdict.ok and converted:
         evidence = found["evidence"]
-        found = check(identifier, "fail", "sif_converted_to_sandbox", converted[0].strip(), verdict.outcome.duration_s, **evidence)
+        found = check(
+            identifier, "fail", "sif_converted_to_sandbox", converted[0].strip(), verdict.outcome.duration_s, **evidence
+        )
     return found
 
 
@@ -369,7 +391,9 @@ def unknown(status: str, reason: str, message: str) -> Dict[str, Any]:
         "path": None,
         "version": None,
         "product": None,
-        "modes": {mode: check("singularity.modes." + mode, status, reason, message) for mode in ("privileged", "unprivileged")},
+        "modes": {
+            mode: check("singularity.modes." + mode, status, reason, message) for mode in ("privileged", "unprivileged")
+        },
         "features": {name: check("singularity.features." + name, status, reason, message) for name in FEATURES},
         "command": None,
         "alternatives": [],
