@@ -8,7 +8,7 @@ instead of locking each other out, and in the ordinary case they don't meet at a
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Column, Connection, Table, case, func, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, case, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from site_db import tables
@@ -169,13 +169,15 @@ def _find(connection: Connection, table: Table, columns: list[str], keys: Iterab
     key_columns = [table.c[name] for name in columns]
     found = {}
     for portion in _portions(sorted(keys)):
-        if len(key_columns) == 1:  # SQLite uses no index for a row value of one
-            wanted = key_columns[0].in_([key[0] for key in portion])
-        else:
-            wanted = tuple_(*key_columns).in_(portion)
-        query = select(*key_columns, table.c.id).where(wanted)
+        query = select(*key_columns, table.c.id).where(_one_of(key_columns, portion))
         found.update({tuple(row[:-1]): row[-1] for row in connection.execute(query)})
     return found
+
+
+def _one_of(columns: Sequence[Column[Any]], keys: Sequence[Key]) -> ColumnElement[bool]:
+    if len(columns) > 1:
+        return tuple_(*columns).in_(keys)
+    return columns[0].in_([key[0] for key in keys])  # for a row value of one SQLite uses no index
 
 
 def _portions(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
