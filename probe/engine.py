@@ -25,13 +25,15 @@ class Detector(NamedTuple):
     """One row of the registry.
 
     ``detect(host, settings, earlier)`` yields Findings; ``earlier`` holds the data of the detectors named in ``needs``,
-    which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered.
+    which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered. ``load``
+    imports what the detector needs; it is called while those before it run.
     """
 
     name: str
     detect: Callable[[Host, Settings, Dict[str, Any]], Iterator[Findings]]
     unknown: Callable[[str, str, str], Any]
     needs: Tuple[str, ...] = ()
+    load: Callable[[], object] = lambda: None
 
 
 class Run(NamedTuple):
@@ -83,6 +85,8 @@ def run(
     findings: Dict[str, Findings] = {}
     pool = workers.Pool(wake=interrupts.descriptor)
     _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
+    for detector in waiting:
+        detector.load()
     for name, result in pool.wait(deadline):
         findings[name] = _settle(by_name[name], result, interrupts.arrived)
         progress(name, len(findings), len(detectors))

@@ -1,7 +1,7 @@
 """The report: one JSON document, composed in one place. Its shape is reports/schema/report-1.0.json."""
 
 import json
-import platform
+import sys
 import time
 import uuid
 from typing import Any, Dict, List, Optional
@@ -58,7 +58,7 @@ def timestamp(seconds: float) -> str:
 
 def platform_python() -> str:
     """The version of this Python."""
-    return platform.python_version()
+    return "{}.{}.{}".format(*sys.version_info[:3])
 
 
 def clean(value: Any) -> Any:

@@ -1,7 +1,5 @@
 """Credentials, described and never copied: kind, issuer, expiry, audience."""
 
-import base64
-import binascii
 import json
 import time
 from typing import Any, Dict, Iterator, List, Optional
@@ -17,12 +15,14 @@ PROXY_VARIABLES = ("X509_USER_PROXY",)
 
 def describe_token(text: str) -> Optional[Dict[str, Any]]:
     """What a JWT says of itself, unverified; None when it is none. The token itself goes no further."""
+    import base64
+
     parts = text.strip().split(".")
     if len(parts) != 3:
         return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)).decode("utf-8"))
-    except (ValueError, binascii.Error):
+    except ValueError:  # of base64, UTF-8 or JSON
         return None
     if not isinstance(claims, dict):
         return None

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import time
 from typing import Any, Dict, Iterator, List
 
@@ -17,6 +16,8 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "al
 
 def connect(target: str) -> float:
     """Seconds that a TCP connection to HOST:PORT took; raises OSError. May hang."""
+    import socket
+
     name, _, port = target.rpartition(":")
     started = time.monotonic()
     socket.create_connection((name.strip("[]"), int(port)), LIMIT_S).close()

@@ -5,8 +5,6 @@ Everything here runs in children: a temporary folder on a hung file system is a 
 
 import errno
 import os
-import shutil
-import tempfile
 from typing import Any, Dict, Iterator, List, Optional
 
 from probe import minimal_image
@@ -61,6 +59,8 @@ def measure(path: str) -> Dict[str, Any]:
 
 
 def _try_write(path: str) -> int:
+    import tempfile
+
     try:
         with tempfile.NamedTemporaryFile(prefix=".singularity-probe-", dir=path) as stream:
             stream.write(b"\0" * TRIAL_BYTES)
@@ -86,6 +86,8 @@ def _filesystem(path: str) -> Optional[str]:
 
 def prepare(folder: str, arch: str) -> Dict[str, Any]:
     """Make this run's work folder with our own image in it, as a folder and as SIF files. May hang."""
+    import tempfile
+
     work_folder = tempfile.mkdtemp(prefix="singularity-probe-", dir=folder)
     made: Dict[str, Any] = {"work_folder": work_folder, "sandbox": None, "sif": None, "sif_zstd": None}
     if minimal_image.payload(arch) is None:
@@ -109,6 +111,8 @@ def absent_traces(home: Optional[str]) -> List[str]:
 
 def remove(work_folder: str, traces: List[str]) -> None:
     """Remove a work folder, what a killed container start left in it, and empty folders that were not there. May hang."""
+    import shutil
+
     shutil.rmtree(work_folder, ignore_errors=True)
     for path in traces:
         try:
