@@ -25,6 +25,7 @@ from site_db.verdicts import Verdict
 _NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
 _PROBLEMS_SHOWN = 50
 _FRAGMENTS: dict[str, Callable[[Proposals], str]] = {"xml": render_xml, "yaml": render_yaml}
+_KINDS_SHOWN = 10
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -115,8 +116,7 @@ def why(found: Explanation) -> Answer:
             reason.factory_remedy and f"  The factory can: {reason.factory_remedy}",
         ]
         paragraphs.append("\n".join(filter(None, told)))
-    said = [line for example in found.examples for line in _example_lines(example)]
-    if said:
+    if said := _said(found.examples):
         paragraphs.append("\n".join(["What the reports say:", *said]))
     return Answer(found.to_dict(), [*paragraphs, _evidence_table(found.examples)])
 
@@ -230,20 +230,21 @@ def _entry_table(found: Sequence[EntrySummary], now: datetime) -> Table:
 
 
 def _kind_blocks(found: SiteReport | EntryReport) -> list[str | Table]:
-    """The kinds of nodes behind the verdicts, where there is more than one."""
+    """The kinds of nodes behind the verdicts, where there is more than one, by what tells them apart."""
     kinds = found.heterogeneity
     if len(kinds.kinds) < 2:
         return []
-    columns = [*kinds.traits_that_differ, *kinds.capabilities_that_differ]
     rows = [
         [
             kind.nodes,
-            *(kind.traits[name] for name in kinds.traits_that_differ),
-            *(kind.answers[name] for name in kinds.capabilities_that_differ),
+            ", ".join(f"{name} {kind.traits[name] or 'none'}" for name in kinds.traits_that_differ),
+            ", ".join(name for name in kinds.capabilities_that_differ if kind.answers[name] == "no") or None,
         ]
-        for kind in kinds.kinds
+        for kind in kinds.kinds[:_KINDS_SHOWN]
     ]
-    return [Table(["nodes", *columns], rows, "Kinds of nodes, where they differ")]
+    table = Table(["nodes", "they are", "they cannot"], rows, "Kinds of nodes, by what differs")
+    left_out = len(kinds.kinds) - len(rows)
+    return [table, f"... and {left_out} more kinds"] if left_out else [table]
 
 
 def _image_blocks(images: Sequence[ImageVerdict]) -> list[str | Table]:
@@ -265,14 +266,18 @@ def _image_blocks(images: Sequence[ImageVerdict]) -> list[str | Table]:
 
 def _evidence_table(examples: Sequence[Example]) -> Table:
     pieces = [example.evidence for example in examples]
-    rows = [[piece.found, piece.answer, piece.reason, piece.nodes, piece.report_id] for piece in pieces]
-    return Table(["place in the report", "answer", "reason", "nodes", "example report"], rows, "Evidence")
+    rows = [[piece.answer, piece.reason, piece.nodes, piece.report_id, ".".join(piece.found)] for piece in pieces]
+    return Table(["answer", "reason", "nodes", "example report", "place in it"], rows, "Evidence")
 
 
-def _example_lines(example: Example) -> list[str]:
-    """The telling members of the check behind a piece of evidence."""
-    check = example.check or {}
-    evidence = check.get("evidence") or {}
-    told = [str(check[name]) for name in ("message", "command") if check.get(name)]
-    told += [f"{name}: {value}" for name, value in evidence.items() if value is not None]
-    return [f"  {example.evidence.found}: {text}" for text in told]
+def _said(examples: Sequence[Example]) -> list[str]:
+    """What the reports say at the places that made a verdict less than yes, and the commands that were run there."""
+    lines, commands = [], []
+    for example in examples:
+        check = example.check or {}
+        evidence = {"message": check.get("message"), **(check.get("evidence") or {})}
+        if example.evidence.answer != "yes":
+            cause = example.evidence.reason or example.evidence.answer
+            lines += [f"  {cause}: {name}: {value}" for name, value in evidence.items() if value is not None]
+        commands += [f"  command: {check['command']}"] if check.get("command") else []
+    return [*lines, *dict.fromkeys(commands)]
