@@ -20,7 +20,7 @@ from site_db.site_reports import (
     SiteList,
     SiteReport,
 )
-from site_db.verdicts import Verdict
+from site_db.verdicts import ReasonCount, Verdict
 
 _NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
 _PROBLEMS_SHOWN = 50
@@ -78,14 +78,15 @@ def site(found: SiteReport) -> Answer:
         *_kind_blocks(found),
         *_image_blocks(found.images),
     ]
-    return Answer(found.to_dict(), blocks)
+    return Answer(found.to_dict(), blocks, _verdict_rows(found.verdicts))
 
 
 def entry(found: EntryReport) -> Answer:
     """One entry."""
     heading = f"Entry {found.name} of {found.factory} (site {found.site}, resource {found.resource}): {_basis(found)}"
     blocks = [heading, _verdict_table(found.verdicts), *_kind_blocks(found), *_image_blocks(found.images)]
-    return Answer(found.to_dict(), [*blocks, f"One verdict in full: site-db why {found.name} CAPABILITY"])
+    blocks.append(f"One verdict in full: site-db why {found.name} CAPABILITY")
+    return Answer(found.to_dict(), blocks, _verdict_rows(found.verdicts))
 
 
 def node(found: NodeReport) -> Answer:
@@ -97,7 +98,8 @@ def node(found: NodeReport) -> Answer:
         [seen.entry, seen.site, seen.reports, age(seen.newest, now), age(seen.first_seen, now)] for seen in found.seen
     ]
     seen_table = Table(["entry", "site", "reports", "last report", "first"], rows, "Seen under")
-    return Answer(found.to_dict(), [heading, _verdict_table(found.verdicts), seen_table, *_image_blocks(found.images)])
+    blocks = [heading, _verdict_table(found.verdicts), seen_table, *_image_blocks(found.images)]
+    return Answer(found.to_dict(), blocks, _verdict_rows(found.verdicts))
 
 
 def why(found: Explanation) -> Answer:
@@ -198,19 +200,40 @@ def _nodes(count: int) -> str:
 
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """The verdicts for people: 100 columns hold the name of a repository and of a reason unbroken."""
     rows = [
         [
             verdict.capability,
             standing(verdict),
+            f"{verdict.nodes_yes}/{verdict.nodes_no}/{verdict.nodes_unknown}",
+            verdict.confidence,
+            _codes(verdict.reasons),
+        ]
+        for verdict in verdicts
+    ]
+    return Table(["capability", "answer", "yes/no/?", "confidence", "reasons"], rows)
+
+
+def _verdict_rows(verdicts: Sequence[Verdict]) -> Table:
+    """The verdicts for spreadsheets: one figure a cell."""
+    rows = [
+        [
+            verdict.capability,
+            verdict.answer,
+            verdict.share,
             verdict.nodes_yes,
             verdict.nodes_no,
             verdict.nodes_unknown,
             verdict.confidence,
-            ", ".join(reason.code for reason in verdict.reasons if reason.code) or None,
+            _codes(verdict.reasons),
         ]
         for verdict in verdicts
     ]
-    return Table(["capability", "answer", "yes", "no", "unknown", "confidence", "reasons"], rows)
+    return Table(["capability", "answer", "share", "yes", "no", "unknown", "confidence", "reasons"], rows)
+
+
+def _codes(reasons: Sequence[ReasonCount]) -> tuple[str, ...]:
+    return tuple(reason.code for reason in reasons if reason.code)
 
 
 def _entry_table(found: Sequence[EntrySummary], now: datetime) -> Table:
@@ -257,7 +280,7 @@ def _image_blocks(images: Sequence[ImageVerdict]) -> list[str | Table]:
             image.nodes_yes,
             image.nodes_no,
             image.nodes_unknown,
-            ", ".join(reason.code for reason in image.reasons if reason.code) or None,
+            _codes(image.reasons),
         ]
         for image in images
     ]

@@ -31,7 +31,7 @@ _STYLES = {"yes": _GOOD, "ok": _GOOD, "no": _BAD, "fail": _BAD, "unknown": _DOUB
 
 
 class Table(NamedTuple):
-    """Rows of cells under column names; a cell is text, a number, a boolean or None."""
+    """Rows of cells under column names; a cell is text, a number, a boolean, None, or several texts (a tuple)."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -77,7 +77,8 @@ def _write_csv(answer: Answer, stream: IO[str]) -> None:
     table = answer.table or next(block for block in answer.blocks if isinstance(block, Table))
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([csv_cell(cell) for cell in row] for row in table.rows)
+    for row in table.rows:
+        writer.writerow([csv_cell(", ".join(cell) if isinstance(cell, tuple) else cell) for cell in row])
 
 
 def _write_text(answer: Answer, stream: IO[str]) -> None:
@@ -128,7 +129,7 @@ def _print_table(console: Console, table: Table) -> None:
 def _kept_whole(table: Table, width: int) -> list[bool]:
     """Which columns are not folded: names and numbers, from the left, as long as the others keep some width."""
     columns = zip(table.columns, *table.rows, strict=True)
-    needed = [max(len(str(cell)) for cell in column) + _PADDING for column in columns]
+    needed = [max(map(_width, column)) + _PADDING for column in columns]
     least = [min(full, _FOLDED_CELL + _PADDING) for full in needed]
     room = width - sum(least)
     whole = []
@@ -138,8 +139,19 @@ def _kept_whole(table: Table, width: int) -> list[bool]:
     return whole
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    """A cell's texts: one line each for people."""
+    if isinstance(value, tuple):
+        return value
+    return () if value is None else (str(value),)
+
+
+def _width(value: object) -> int:
+    return max(map(len, _texts(value)), default=1)
+
+
 def _cell(value: object) -> Text:
     if isinstance(value, bool):
         value = "yes" if value else "no"
-    text = "-" if value is None else printable(str(value))
+    text = "\n".join(map(printable, _texts(value))) or "-"
     return Text(text, style=_STYLES.get(text, ""))
