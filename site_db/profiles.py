@@ -41,8 +41,9 @@ def profile_of(report: Document) -> Document:
         "cvmfs": {"kind": cvmfs["kind"], "repositories": _repositories(cvmfs["repositories"])},
         "gpus": _gpus(report["gpus"]),
     }
-    cleaned: Document = storable_tree(profile)
-    return cleaned
+    if "\\" in canonical_json(profile):  # an escape: only then can there be anything that has to be replaced
+        profile = storable_tree(profile)
+    return profile
 
 
 def canonical_json(profile: Document) -> str:
@@ -52,7 +53,12 @@ def canonical_json(profile: Document) -> str:
 
 def fingerprint(profile: Document) -> str:
     """SHA-256 (hex) of the canonical JSON: equal profiles, equal fingerprints."""
-    return hashlib.sha256(canonical_json(profile).encode("ascii")).hexdigest()
+    return fingerprint_of_json(canonical_json(profile))
+
+
+def fingerprint_of_json(text: str) -> str:
+    """The fingerprint of a profile whose canonical JSON is there already."""
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _outcome(found: Document) -> Document:

@@ -1,7 +1,7 @@
 """The queries behind the views. They read observations (one row for each entry and node), never all reports.
 
-A scope is an SQL condition on `entries` or `nodes`. Within one, a node counts once, with its newest report, however
-many entries it was seen under.
+A scope is an SQL condition on `entries` or `observations`. Within one, a node counts once, with its newest report,
+however many entries it was seen under.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ from site_db import tables
 from site_db.times import moment
 from site_db.verdicts import NodeGroup
 
-ENTRIES, SITES, NODES = tables.entries.c, tables.sites.c, tables.nodes.c
-_OBSERVED, _PROFILES, _REPORTS = tables.observations.c, tables.profiles.c, tables.reports.c
+ENTRIES, SITES, NODES, OBSERVED = tables.entries.c, tables.sites.c, tables.nodes.c, tables.observations.c
+_PROFILES, _REPORTS = tables.profiles.c, tables.reports.c
 _IMAGES, _IMAGE_OBSERVED = tables.images.c, tables.image_observations.c
 
 # Well below SQLite's 32,766 variables.
@@ -91,9 +91,9 @@ def seen(
     query = (
         select(
             by,
-            func.count(_OBSERVED.node_id.distinct()),
-            func.sum(_OBSERVED["count"]),
-            func.max(_OBSERVED.created_at),
+            func.count(OBSERVED.node_id.distinct()),
+            func.sum(OBSERVED["count"]),
+            func.max(OBSERVED.created_at),
         )
         .join_from(tables.observations, tables.entries)
         .where(true() if scope is None else scope)
@@ -104,7 +104,7 @@ def seen(
 
 def images(connection: Connection, since: int, scope: ColumnElement[bool]) -> list[ImageCount]:
     """The outcomes of images on the nodes in `scope` that tried them since then."""
-    nodes = select(_OBSERVED.node_id).join_from(tables.observations, tables.entries).join(tables.nodes).where(scope)
+    nodes = select(OBSERVED.node_id).join_from(tables.observations, tables.entries).where(scope)
     query = (
         select(
             _IMAGES.ref,
@@ -123,14 +123,13 @@ def images(connection: Connection, since: int, scope: ColumnElement[bool]) -> li
 def _newest_of_each_node(since: int, scope: ColumnElement[bool] | None, by: ColumnElement[Any] | None) -> Subquery:
     key = (null() if by is None else by).label("key")
     rank = func.row_number().over(
-        partition_by=[*([] if by is None else [by]), _OBSERVED.node_id],
-        order_by=[_OBSERVED.created_at.desc(), _OBSERVED.entry_id],
+        partition_by=[*([] if by is None else [by]), OBSERVED.node_id],
+        order_by=[OBSERVED.created_at.desc(), OBSERVED.entry_id],
     )
     return (
-        select(key, _OBSERVED.profile_id, _OBSERVED.created_at, _OBSERVED.report, rank.label("rank"))
+        select(key, OBSERVED.profile_id, OBSERVED.created_at, OBSERVED.report, rank.label("rank"))
         .join_from(tables.observations, tables.entries)
-        .join(tables.nodes)
-        .where(_OBSERVED.created_at >= since, true() if scope is None else scope)
+        .where(OBSERVED.created_at >= since, true() if scope is None else scope)
         .subquery()
     )
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from site_db.profiles import canonical_json, fingerprint, profile_of
+from site_db.profiles import canonical_json, fingerprint_of_json, profile_of
 from site_db.storable import storable
 from site_db.times import microseconds, parse_time
 
@@ -80,7 +80,7 @@ def reduce_report(submission: Submission) -> Reduced:
     machine_id = report["host"]["machine_id"]
     received_at = microseconds(submission.received_at)
     created_at = parse_time(report["created_at"])
-    profile = profile_of(report)
+    document = canonical_json(profile_of(report))
     return Reduced(
         report_id=uuid.UUID(report["report_id"]).bytes,
         site=site,
@@ -93,8 +93,8 @@ def reduce_report(submission: Submission) -> Reduced:
         created_at=min(microseconds(created_at.astimezone(UTC)), received_at) if created_at else received_at,
         received_at=received_at,
         complete=report["complete"],
-        fingerprint=fingerprint(profile),
-        document=canonical_json(profile),
+        fingerprint=fingerprint_of_json(document),
+        document=document,
         images=tuple(_images(report["images"])),
         body=zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(submission.raw),
     )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, or_, select
 from site_db import tables
 from site_db.errors import AmbiguousName, UnknownName
 from site_db.kinds import kinds_of
-from site_db.queries import ENTRIES, NODES, NOTHING_SEEN, SITES, ImageCount, Seen, images, node_groups, seen
+from site_db.queries import ENTRIES, NODES, NOTHING_SEEN, OBSERVED, SITES, ImageCount, Seen, images, node_groups, seen
 from site_db.reasons import explain_reason
 from site_db.rules import Rules, default_rules, find
 from site_db.site_reports import (
@@ -146,9 +146,9 @@ def node_report(store: Store, name: str, now: datetime, rules: Rules | None = No
         if len(nodes) > 1:
             raise AmbiguousName("node", name, [node.machine_id for node in nodes])
         node = nodes[0]
-        (newest,) = node_groups(connection, 0, NODES.id == node.id)[None]
+        (newest,) = node_groups(connection, 0, OBSERVED.node_id == node.id)[None]
         places = _seen_at(connection, node.id)
-        tried = images(connection, 0, NODES.id == node.id)
+        tried = images(connection, 0, OBSERVED.node_id == node.id)
     return NodeReport(
         machine_id=node.machine_id,
         derived=node.derived,
@@ -242,22 +242,21 @@ def _entry_summaries(
 
 
 def _seen_at(connection: Connection, node_id: int) -> tuple[NodeSeen, ...]:
-    observed = tables.observations.c
     query = (
         select(
             ENTRIES.name,
             ENTRIES.factory,
             SITES.name,
             ENTRIES.resource,
-            observed.first_seen,
-            observed.created_at,
-            observed["count"],
+            OBSERVED.first_seen,
+            OBSERVED.created_at,
+            OBSERVED["count"],
         )
         .select_from(tables.observations)
         .join(tables.entries)
         .join(tables.sites)
-        .where(observed.node_id == node_id)
-        .order_by(observed.created_at.desc())
+        .where(OBSERVED.node_id == node_id)
+        .order_by(OBSERVED.created_at.desc())
     )
     return tuple(NodeSeen(*row[:4], moment(row[4]), moment(row[5]), row[6]) for row in connection.execute(query))
 
