@@ -99,6 +99,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run the program; returns its exit code."""
+    import gc
+
+    gc.disable()  # a short life with little garbage; each child would copy what a collection touches
     parser = _parser()
     try:
         options = parser.parse_args(arguments)
@@ -151,12 +154,12 @@ def _settings(options: argparse.Namespace) -> Any:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from probe import report as reports
-
     settings = _settings(options)
     for warning in settings.warnings:
         _say("warning: " + warning)
     report = look(settings)
+    from probe import report as reports
+
     for name in settings.require:
         if reports.capability(report, name) is None:
             _say("--require {}: no such capability; known are {}".format(name, ", ".join(known_capabilities(report))))
@@ -180,7 +183,6 @@ def known_capabilities(report: Dict[str, Any]) -> List[str]:
 def look(settings: Any) -> Dict[str, Any]:
     """Run the detectors and compose the report; raises WrongUse for a detector's name that none has."""
     from probe import engine, kernel, reasons
-    from probe import report as reports
     from probe.host import Host
     from probe.registry import DETECTORS
     from probe.settings import WrongUse
@@ -195,6 +197,8 @@ def look(settings: Any) -> Dict[str, Any]:
     with engine.Interrupts() as interrupts:
         run = engine.run(Host(), settings, detectors, interrupts, _progress)
         _clean_up(run)
+        from probe import report as reports
+
         return reports.compose(settings, DETECTORS, run, began, time.monotonic() - started)
 
 
@@ -223,20 +227,13 @@ def deliver(settings: Any, report: Dict[str, Any]) -> None:
     sent = delivery.send(settings, report)
     if sent is not None:
         report["delivery"].append(sent.row())
-        _say(
-            "{}: {}".format(sent.target, sent.message)
-            if sent.status == "ok"
-            else "not delivered to {}: {}".format(sent.target, sent.message)
-        )
-    if sent is None or sent.status != "ok":
-        kept = delivery.keep(settings, report)
-        if kept is not None:
-            report["delivery"].append(kept.row())
-            _say(
-                "kept as {}".format(kept.message)
-                if kept.status == "ok"
-                else "could not be kept in {}: {}".format(kept.target, kept.message)
-            )
+        _say("{}{}: {}".format("" if sent.status == "ok" else "not delivered to ", sent.target, sent.message))
+        if sent.status == "ok":
+            return
+    kept = delivery.keep(delivery.spool_folder(settings, os.environ), report)
+    report["delivery"].append(kept.row())
+    where = "kept as" if kept.status == "ok" else "could not be kept in {}:".format(kept.target)
+    _say("{} {}".format(where, kept.message))
 
 
 def _rendered(report: Dict[str, Any], form: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from probe.report import Report, timestamp, to_json
 from probe.settings import Settings
@@ -81,11 +81,19 @@ def send(settings: Settings, report: Report) -> Optional[Delivered]:
     return Delivered("http", url, "fail", reason, "HTTP {}: {}".format(code, " ".join(text.split()))[:1024])
 
 
-def keep(settings: Settings, report: Report) -> Optional[Delivered]:
-    """Put a report into the spool folder, if one is configured."""
-    folder = settings.spool
-    if not folder:
-        return None
+def spool_folder(settings: Settings, environment: Mapping[str, str]) -> str:
+    """Where reports wait: as configured, or else beside the glidein, or else among the user's state (XDG)."""
+    if settings.spool:
+        return settings.spool
+    glidein = settings.configured("GLIDEIN_WORK_DIR")
+    if glidein:
+        return os.path.join(glidein, "singularity-probe-spool")
+    state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME") or ".", ".local/state")
+    return os.path.join(state, "singularity-probe/spool")
+
+
+def keep(folder: str, report: Report) -> Delivered:
+    """Put a report into a spool folder."""
     result = call_all(SPOOL_LIMIT_S, {"spool": [spool, folder, report["report_id"], to_json(report)]}, 1)["spool"]
     if result.state == "done":
         return Delivered("spool", folder, "ok", None, result.value)

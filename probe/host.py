@@ -6,7 +6,6 @@ Tests move the root, record what a live host answered and play it back; detector
 
 import os
 import time
-import uuid
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from probe import process, workers
@@ -88,7 +87,7 @@ class Host:
 
     def nonce(self) -> str:
         """A word that nobody else can print."""
-        return uuid.uuid4().hex
+        return os.urandom(16).hex()
 
     def now(self) -> float:
         """Seconds since the epoch."""

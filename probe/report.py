@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-import uuid
 from typing import Any, Dict, List, Optional
 
 from probe.engine import Detector, Findings, Run
@@ -19,6 +18,8 @@ SECTIONS = ("host", "namespaces", "runtimes", "singularity", "cvmfs", "images", 
 
 def compose(settings: Settings, detectors: List[Detector], run: Run, began: float, duration_s: float) -> Report:
     """A report from what the detectors found; those that were not asked for say so."""
+    import uuid
+
     not_asked = "left out by --only or --skip"
     data = {
         detector.name: run.findings[detector.name]["data"]

@@ -24,6 +24,15 @@ GLIDEIN_NAMES = {
 }
 
 
+# The glidein's settings that change how containers are started; by hand they come from the environment.
+GLIDEIN_SETTINGS = (
+    "GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "SINGULARITY_BIN", "OSG_SINGULARITY_BINARY", "GLIDEIN_SINGULARITY_OPTS",
+    "GLIDEIN_SINGULARITY_GLOBAL_OPTS", "GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT",
+    "SINGULARITY_DISABLE_PID_NAMESPACES", "SINGULARITY_IMAGES_DICT", "GLIDEIN_LOCAL_TMP_DIR", "TMP_DIR",
+    "CVMFS_MOUNT_DIR", "GLIDEIN_USE_CVMFSEXEC", "GLIDEIN_WORK_DIR", "CONDOR_DIR", "PROXY_URL",
+)  # fmt: skip
+
+
 class WrongUse(Exception):
     """Something that the caller wrote can't be used; the text says where, what and what to write instead."""
 
@@ -143,7 +152,8 @@ def combine(
 ) -> Settings:
     """Merge all sources; raises WrongUse. The file may be a glidein_config itself: then it is one."""
     in_file = parse_name_value_lines(file_text)
-    glidein = dict(in_file, **glidein)
+    of_environment = {name: environment[name] for name in GLIDEIN_SETTINGS if environment.get(name)}
+    glidein = dict(of_environment, **dict(in_file, **glidein))
     warnings = [
         "{}: {} is not a setting of this probe; known are {}".format(
             file_name, name, ", ".join(environment_name(setting) for setting in READERS)
@@ -166,9 +176,7 @@ def combine(
         singularity=chosen.get("singularity"),
         images=chosen.get("images", []),
         cvmfs_repositories=chosen.get("cvmfs_repos", []),
-        cvmfs_mount_dir=chosen.get("cvmfs_mount_dir")
-        or glidein.get("CVMFS_MOUNT_DIR")
-        or environment.get("CVMFS_MOUNT_DIR"),
+        cvmfs_mount_dir=chosen.get("cvmfs_mount_dir") or glidein.get("CVMFS_MOUNT_DIR") or None,
         only=chosen.get("only", []),
         skip=chosen.get("skip", []),
         require=chosen.get("require", []),

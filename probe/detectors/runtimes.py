@@ -79,7 +79,6 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
 def _condor(settings: Settings, environment: Mapping[str, str], found_by: str) -> List[Place]:
     folders = [
         settings.configured("CONDOR_DIR"),
-        environment.get("CONDOR_DIR"),
         settings.configured("GLIDEIN_WORK_DIR"),
     ]
     tarball = next((folder for folder in folders if folder), None)
