@@ -120,19 +120,25 @@ def environment_name(setting: str) -> str:
     return PREFIX + setting.upper()
 
 
-def read_values(source: str, values: Mapping[str, str]) -> Dict[str, Any]:
-    """The settings among named values; ``source`` names them in the error: "FILE" or "the environment"."""
+def _line_of(name: str, text: str) -> str:
+    """ ":LINE" of the last line in a file that sets a name, nothing where it is no file's."""
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if line.split()[:1] == [name]]
+    return ":{}".format(lines[-1]) if lines else ""
+
+
+def read_values(source: str, values: Mapping[str, str], text: str = "") -> Dict[str, Any]:
+    """The settings among named values; ``source`` names them in the error, ``text`` is the file's, for the line."""
     found = {}
     for setting, (reader, expected) in READERS.items():
-        text = values.get(environment_name(setting))
-        if text is None or text == "":
+        name = environment_name(setting)
+        value = values.get(name)
+        if not value:
             continue
         try:
-            found[setting] = reader(text)
+            found[setting] = reader(value)
         except ValueError:
-            raise WrongUse(
-                "{}: {} is {!r}; write {}".format(source, environment_name(setting), text, expected)
-            ) from None
+            place = source + _line_of(name, text)
+            raise WrongUse("{}: {} is {!r}; write {}".format(place, name, value, expected)) from None
     return found
 
 
@@ -152,6 +158,7 @@ def combine(
 ) -> Settings:
     """Merge all sources; raises WrongUse. The file may be a glidein_config itself: then it is one."""
     in_file = parse_name_value_lines(file_text)
+    of_glidein = dict(glidein)
     of_environment = {name: environment[name] for name in GLIDEIN_SETTINGS if environment.get(name)}
     glidein = dict(of_environment, **dict(in_file, **glidein))
     warnings = [
@@ -162,8 +169,8 @@ def combine(
     ]
     chosen: Dict[str, Any] = {}
     for layer in (
-        read_values("glidein_config", glidein),
-        read_values(file_name or "the file", in_file),
+        read_values("glidein_config", of_glidein),
+        read_values(file_name or "the file", in_file, file_text),
         read_values("the environment", environment),
         {name: value for name, value in options.items() if value not in (None, [])},
     ):

@@ -143,6 +143,8 @@ def _send(descriptor: int, message: Dict[str, Any]) -> None:
 
 
 def _describe(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno) + (": {}".format(error.filename) if error.filename else "")
     traceback = sys.exc_info()[2]
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -9,7 +9,6 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import IO, Any, NamedTuple, Protocol
 
 import orjson
@@ -34,7 +33,8 @@ BATCH_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl"
 SINGLE_TYPE = "application/json"
 _ENCODINGS = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
 _IN_MEMORY_BYTES = 1024 * 1024
-_CHUNK_LINES = 64
+_CHUNK_LINES = 500
+_CHUNK_BYTES = 8 * 1024 * 1024
 
 
 class Accepting(Protocol):
@@ -155,7 +155,13 @@ class Receiver:
 
     def _next_chunk(self, rest: Iterator[Line], sender: Sender) -> list[Checked] | None:
         """The next lines, validated, without the blank ones; None at the end."""
-        chunk = list(islice(rest, _CHUNK_LINES))
+        chunk: list[Line] = []
+        size = 0
+        for line in rest:
+            chunk.append(line)
+            size += len(line.raw)
+            if len(chunk) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
+                break
         limit = self._settings.batch_limit_lines
         if chunk and chunk[-1].number > limit:
             raise HttpProblem(413, f"more than {limit} lines in one batch; send the rest in another", "too_large")

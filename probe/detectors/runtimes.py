@@ -61,12 +61,12 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
     if suggested == "OSG":
         found.append(Place("SINGULARITY_BIN:OSG", "file", oasis))
     elif suggested == "CONDOR":
-        found.extend(_condor(settings, environment, "SINGULARITY_BIN:CONDOR"))
+        found.extend(_condor(settings, "SINGULARITY_BIN:CONDOR"))
     elif suggested not in ("PATH", "NONE"):
         found.append(Place("SINGULARITY_BIN", "folders", suggested, ("singularity", "apptainer")))
     found.append(Place("PATH", "folders", path, ("apptainer",)))
     found.append(Place("PATH", "folders", path, ("singularity",)))
-    found.extend(_condor(settings, environment, "condor"))
+    found.extend(_condor(settings, "condor"))
     if any(environment.get(name) for name in ("LMOD_CMD", "MODULESHOME", "MODULEPATH")):
         found.extend(
             Place("module", "module", name, ("singularity", "apptainer")) for name in ("singularitypro", "singularity")
@@ -76,7 +76,7 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
     return found
 
 
-def _condor(settings: Settings, environment: Mapping[str, str], found_by: str) -> List[Place]:
+def _condor(settings: Settings, found_by: str) -> List[Place]:
     folders = [
         settings.configured("CONDOR_DIR"),
         settings.configured("GLIDEIN_WORK_DIR"),
