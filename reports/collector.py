@@ -18,7 +18,7 @@ from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.intake import utc_now
 from reports.metrics import CONTENT_TYPE, Metrics
 from reports.node_list import list_nodes
-from reports.openapi import RECEIVE, Described, Operation, description
+from reports.openapi import PAGED, RECEIVE, Described, Operation, description
 from reports.problems import HttpProblem
 from reports.receiving import Receiver
 from reports.settings import Settings
@@ -111,8 +111,8 @@ class _Reader:
 
 
 def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> list[Row]:
-    def listed(what: str, question: Callable[[Request], Any]) -> Row:
-        operation = Operation(f"All {what} that have reported", f"The {what}", refusals=_REFUSALS)
+    def listed(what: str, question: Callable[[Request], Any], extra: dict[str, Any] | None = None) -> Row:
+        operation = Operation(f"All {what} that have reported", f"The {what}", refusals=_REFUSALS, extra=extra or {})
         return Row(f"/api/v1/{what}", reader.json(question), operation)
 
     def named(path: str, what: str, view: Callable[[Store, str, datetime], SiteReportPart]) -> Row:
@@ -132,7 +132,7 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         named("sites", "site", views.site_report),
         listed("entries", all_entries),
         named("entries", "entry", views.entry_report),
-        listed("nodes", lambda request: list_nodes(store, request.query_params.get("after", ""))),
+        listed("nodes", lambda request: list_nodes(store, request.query_params.get("after", "")), PAGED),
         named("nodes", "node", views.node_report),
         Row("/", overview, Operation("The sites, for people", "A page", "text/html", refusals=_REFUSALS)),
     ]

@@ -21,7 +21,7 @@ class Operation(NamedTuple):
     parameter: tuple[str, str] | None = None
     # Statuses that are answered with problem details; 500 always is.
     refusals: tuple[int, ...] = ()
-    # For the one operation that takes a body and has answers of its own.
+    # Members of the description that only this operation has; they replace those made here.
     extra: dict[str, Any] = {}
 
 
@@ -62,6 +62,16 @@ RECEIVE = Operation(
         },
     },
 )
+PAGED: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "after",
+            "in": "query",
+            "description": "Where this page begins: the member `next` of the page before",
+            "schema": {"type": "string"},
+        }
+    ]
+}
 _PROBLEM_LIST = {
     "type": "array",
     "items": {

@@ -324,6 +324,7 @@ def test_the_description_is_valid_openapi_and_names_every_route(client: httpx.Cl
     assert document["openapi"] == "3.1.0"
     assert {"/api/v1/reports", "/api/v1/sites/{name}", "/healthz", "/metrics", "/"} <= document["paths"].keys()
     assert "$defs" not in str(document)
+    assert document["paths"]["/api/v1/nodes"]["get"]["parameters"][0]["name"] == "after"
 
 
 def test_a_stop_finishes_what_is_under_way(store: Store, run_server: RunServer):
