@@ -65,7 +65,10 @@ make_environment() {
     }
     say "making the Python environment .venv with $("$python" --version)"
     [ -x "$PYTHON" ] || "$python" -m venv "$VENV"
-    (cd "$ROOT" && "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" 2>&1 | grep -v '^WARNING' >&2) || true
-    "$PYTHON" -c 'import site_db.store, reports.cli' || { say "pip could not install what pyproject.toml names"; return 1; }
+    (cd "$ROOT" && "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}") >"$VENV/pip.log" 2>&1 || {
+        tail -n 20 "$VENV/pip.log" >&2
+        say "pip could not install what pyproject.toml names (above; the whole log is $VENV/pip.log)"
+        return 1
+    }
     echo "$wanted $extra" >"$stamp"
 }
