@@ -1,0 +1,89 @@
+"""Every node of the laboratory: the verdict is what the factory's command met, the cause is named, nothing is left."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conditions import CONDITIONS, combined
+from tests.lab.images import LabError
+from tests.lab.laboratory import Laboratory, Observation, find_apptainer, laboratory
+from tests.lab.nodes import NODES
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Laboratory]:
+    try:
+        find_apptainer()
+    except LabError as error:
+        pytest.skip(str(error))
+    with laboratory() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def observed() -> dict[str, Observation]:
+    """What was seen on nodes so far: several tests ask about one run."""
+    return {}
+
+
+@pytest.fixture(params=NODES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def seen(name: str, lab: Laboratory, observed: dict[str, Observation]) -> Observation:
+    if name not in observed:
+        observed[name] = NODES[name].observe(lab)
+    return observed[name]
+
+
+def test_the_verdict_is_what_the_factorys_command_met(seen: Observation):
+    assert seen.usable is seen.factory_ok, seen.summary()
+    assert seen.singularity["mode"] == seen.factory_mode, seen.summary()
+
+
+def test_the_report_names_the_cause(name: str, seen: Observation):
+    assert NODES[name].told(seen) == NODES[name].expected(), seen.summary()
+    assert seen.unexplained == [], seen.summary()
+
+
+def test_the_report_comes_within_the_deadline(name: str, seen: Observation):
+    assert seen.probe["outcome"] == "exited", seen.summary()
+    assert seen.probe["exit_code"] == 0, seen.summary()
+    assert seen.probe["duration_s"] <= NODES[name].condition.deadline_s + 1, seen.summary()
+
+
+def test_nothing_of_the_probe_is_left(name: str, seen: Observation):
+    uninterruptible = [process for process in seen.left["processes"] if process.startswith("D ")]
+    assert seen.left == {"processes": uninterruptible, "files": [], "mounts": []}, seen.summary()
+    assert len(uninterruptible) <= NODES[name].condition.mounts_that_hang, seen.summary()
+
+
+def test_the_machine_is_as_it_was(lab: Laboratory):
+    before = (machine_mounts(), sorted(lab.lab.iterdir()), Path("/cvmfs").exists())
+    lab.observe(["root", "cvmfs", "proc_masked"])
+    assert (machine_mounts(), sorted(lab.lab.iterdir()), Path("/cvmfs").exists()) == before
+
+
+def machine_mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def test_every_condition_has_a_node():
+    used = {name for node in NODES.values() for name in node.conditions}
+    assert used == set(CONDITIONS)
+
+
+def test_conditions_add_up():
+    both = combined([CONDITIONS["proc_masked"], CONDITIONS["fuse-denied"]])
+    assert "/proc/keys" in both.prepare
+    assert "/dev/fuse" in both.prepare
+    assert both.touches == {"proc", "fuse"}
+
+
+def test_the_healthy_node_is_no_condition_at_all():
+    assert NODES["healthy-unprivileged"].conditions == ()
