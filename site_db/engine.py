@@ -27,6 +27,7 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
 }
 _BUSY_TIMEOUT_MS = 15_000
+_WAL_ATTEMPTS = 100
 _MIGRATION_LOCK = 0x51DB  # any number, the same in every release: two collectors that start together migrate in turn
 
 
@@ -98,9 +99,27 @@ def migrate(engine: Engine) -> None:
 def use_write_ahead_log(engine: Engine) -> None:
     """SQLite: readers don't wait for the writer. Kept in the file, so only after it is known to be ours."""
     if engine.dialect.name == "sqlite":
-        with told_plainly(engine), engine.connect() as connection:
-            driver: Any = connection.connection.dbapi_connection
+        with told_plainly(engine):
+            for _ in range(_WAL_ATTEMPTS):
+                if _switched_to_write_ahead_log(engine):
+                    return
+                # Others are opening it as well, and SQLite doesn't wait for them here: let the writer before us end.
+                with engine.execution_options(writes=True).begin():
+                    pass
+        raise DatabaseUnavailable(f"{place(engine)}: database is locked", _REMEDIES["database is locked"])
+
+
+def _switched_to_write_ahead_log(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        # Past SQLAlchemy, which would begin a transaction: the mode can't be changed in one.
+        driver: Any = connection.connection.dbapi_connection
+        try:
             driver.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise DatabaseUnavailable(f"{place(engine)}: {error}", _remedy(engine, str(error))) from error
+            return False
+        return True
 
 
 def _known_revision(connection: Connection, script: ScriptDirectory) -> str | None:

@@ -138,7 +138,9 @@ def _observe_images(connection: Connection, items: Sequence[tuple[Reduced, int]]
 def _rename(connection: Connection, table: Table, observed: Column[int], wanted: Mapping[int, tuple[Row, int]]) -> None:
     """Give rows of `table` the names in `wanted` (id: names, time), unless a newer report has named them otherwise."""
     for ids in _portions(sorted(wanted)):
-        for row in connection.execute(select(table).where(table.c.id.in_(ids))).mappings().all():
+        # In order of id: two collectors that rename the same rows must not lock each other out.
+        query = select(table).where(table.c.id.in_(ids)).order_by(table.c.id)
+        for row in connection.execute(query).mappings().all():
             names, created_at = wanted[row["id"]]
             if all(row[name] == value for name, value in names.items()):
                 continue
