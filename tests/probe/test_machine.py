@@ -1,0 +1,191 @@
+"""What is read about the machine itself."""
+# ruff: noqa: ANN001 - the rows of a table give the types of its test's arguments
+
+import pytest
+
+from probe.detectors import machine
+from probe.host import Host
+
+V2 = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}
+V3 = V2 | {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}
+V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+X86 = (
+    "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Xeon: Gold\nflags\t\t: fpu avx2\n\n"
+    "processor\t: 1\nflags\t\t: other\n"
+)
+ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "flags"),
+    [
+        (X86, "Xeon: Gold", {"fpu", "avx2"}),
+        (ARM, None, {"fp", "asimd", "sve"}),
+        ("", None, set()),
+        ("model name\t:\nflags\t\t:\n", None, set()),
+    ],
+)
+def test_cpuinfo_gives_model_and_flags_of_the_first_processor(text: str, model: str | None, flags: set[str]):
+    assert machine.parse_cpuinfo(text) == {"model": model, "flags": flags}
+
+
+@pytest.mark.parametrize(
+    ("arch", "flags", "level"),
+    [
+        ("x86_64", {"fpu"}, "x86_64-v1"),
+        ("x86_64", V2 - {"pni"}, "x86_64-v1"),
+        ("x86_64", V2, "x86_64-v2"),
+        ("x86_64", V3 - {"abm"}, "x86_64-v2"),
+        ("x86_64", V3, "x86_64-v3"),
+        ("x86_64", V4 - {"avx512vl"}, "x86_64-v3"),
+        ("x86_64", V4, "x86_64-v4"),
+        ("x86_64", V4 - {"ssse3"}, "x86_64-v1"),  # a level needs all those below it
+        ("x86_64", set(), None),
+        ("aarch64", {"asimd", "sve"}, None),
+    ],
+)
+def test_the_level_is_the_highest_whose_flags_are_all_there(arch: str, flags: set[str], level: str | None):
+    assert machine.microarch(arch, flags) == level
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'NAME="Rocky Linux"\nVERSION_ID="8.10"\nID="rocky"\nPRETTY_NAME="Rocky Linux 8.10"\n',
+            ("rocky", "8.10", "Rocky Linux 8.10"),
+        ),
+        ("ID=debian\nVERSION_ID='12'\nNAME=Debian\n", ("debian", "12", "Debian")),
+        ("ID=arch\r\nPRETTY_NAME=\r\nNAME=Arch Linux\r\n", ("arch", None, "Arch Linux")),
+        ("", (None, None, None)),
+        ("VERSION=1\n# ID=no\n", (None, None, None)),
+    ],
+)
+def test_os_release_gives_id_version_and_name(text: str, expected: tuple[str | None, ...]):
+    found = machine.parse_os_release(text)
+    assert (found["id"], found["version_id"], found["name"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [
+        ("3.10.0-1160.119.1.el7.x86_64", [3, 10, 0]),
+        ("6.8.0-45-generic", [6, 8, 0]),
+        ("6.18", [6, 18]),
+        ("5.14.21.4", [5, 14, 21]),
+        ("custom", None),
+        ("", None),
+    ],
+)
+def test_kernel_version_is_the_leading_numbers(release: str, version: list[int] | None):
+    assert machine.parse_kernel_version(release) == version
+
+
+def test_status_and_meminfo():
+    assert machine.parse_status("Name:\tx\nNoNewPrivs:\t1\nCapEff:\t0000\nbroken\n") == {
+        "Name": "x",
+        "NoNewPrivs": "1",
+        "CapEff": "0000",
+    }
+    assert machine.parse_meminfo("MemFree:  1 kB\nMemTotal:       16316412 kB\n") == 16316412 * 1024
+    assert machine.parse_meminfo("MemTotal: many\n") is None
+
+
+def test_mountinfo_with_optional_fields_blanks_and_an_empty_super_block_option():
+    text = (
+        "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"
+        "40 1 0:42 / /cvmfs/a.example rw - fuse cvmfs2 ro\n"
+        "41 1 0:43 / /empty rw -\n"
+        "not a mount\n"
+    )
+    assert machine.parse_mountinfo(text) == [
+        {
+            "root": "/mnt1",
+            "point": "/mnt 2",
+            "options": "rw,noatime",
+            "type": "ext3",
+            "source": "/dev/root",
+            "super": "rw,errors=continue",
+        },
+        {"root": "/", "point": "/cvmfs/a.example", "options": "rw", "type": "fuse", "source": "cvmfs2", "super": "ro"},
+    ]
+
+
+def mount(point: str, kind: str = "proc", super_options: str = "rw") -> dict[str, str]:
+    return {"root": "/", "point": point, "options": "rw", "type": kind, "source": kind, "super": super_options}
+
+
+@pytest.mark.parametrize(
+    ("mounts", "masked", "hidepid"),
+    [
+        ([mount("/proc")], [], None),
+        ([mount("/proc"), mount("/proc/sys/fs/binfmt_misc", "autofs"), mount("/proc/fs/nfsd", "nfsd")], [], None),
+        (
+            [mount("/proc"), mount("/proc/keys", "tmpfs"), mount("/proc/acpi", "tmpfs")],
+            ["/proc/acpi", "/proc/keys"],
+            None,
+        ),
+        ([mount("/proc", super_options="rw,hidepid=2")], [], "2"),
+        ([mount("/proc", super_options="rw,hidepid=invisible,gid=5")], [], "invisible"),
+        ([mount("/proc", super_options="rw,hidepid=0")], [], None),
+        ([mount("/proc", super_options="rw,hidepid=off")], [], None),
+        ([mount("/process", "tmpfs")], [], None),
+        ([], [], None),
+    ],
+)
+def test_what_covers_proc(mounts: list[dict[str, str]], masked: list[str], hidepid: str | None):
+    assert machine.proc_mounts(mounts) == {"masked": masked, "hidepid": hidepid}
+
+
+@pytest.mark.parametrize(
+    ("environment", "files", "cgroup", "kind"),
+    [
+        ({}, [], "0::/user.slice\n", None),
+        ({"KUBERNETES_SERVICE_HOST": "x"}, ["/.dockerenv"], "", "kubernetes"),
+        ({"APPTAINER_CONTAINER": "/x.sif"}, [], "", "singularity"),
+        ({"SINGULARITY_CONTAINER": ""}, [], "", None),
+        ({}, ["/.dockerenv"], "", "docker"),
+        ({}, ["/run/.containerenv"], "", "podman"),
+        ({}, ["/.singularity.d"], "", "singularity"),
+        ({}, [], "0::/kubepods.slice/x\n", "kubernetes"),
+        ({}, [], "12:cpu:/docker/0123\n", "docker"),
+        ({}, [], "0::/machine.slice/libpod-01.scope\n", "podman"),
+        ({}, [], "0::/lxc.payload.x\n", "lxc"),
+    ],
+)
+def test_an_outer_container_shows_in_environment_files_or_cgroup(
+    tmp_path, environment: dict[str, str], files: list[str], cgroup: str, kind: str | None
+):
+    for name in files:
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert machine.container_kind(Host(environment, str(tmp_path)), cgroup) == kind
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, 0), (1024, 1024), (-1, "unlimited"), (2**63 - 1, "unlimited"), (2**64 - 1, "unlimited")]
+)
+def test_a_limit_is_a_number_or_the_word_unlimited(value: int, said: object):
+    assert machine._limit(value) == said
+
+
+def test_the_machine_id_is_a_hash_that_differs_by_host_name_and_in_containers_by_boot(tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/machine-id").write_text("a" * 32 + "\n")
+    (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text("boot\n")
+    host = Host({}, str(tmp_path))
+    ids = [
+        machine._machine_id(host, {"hostname": "n1"}, None),
+        machine._machine_id(host, {"hostname": "n2"}, None),
+        machine._machine_id(host, {"hostname": "n1"}, "docker"),
+    ]
+    assert len({*ids}) == 3
+    assert all(len(found or "") == 32 and "a" * 8 not in (found or "") for found in ids)
+    assert machine._machine_id(host, {"hostname": "n2"}, "docker") == ids[2]
+
+
+def test_no_machine_id_where_nothing_tells_nodes_apart(tmp_path):
+    assert machine._machine_id(Host({}, str(tmp_path)), {"hostname": "n1"}, "docker") is None
