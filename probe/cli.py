@@ -10,6 +10,7 @@ from probe.version import VERSION
 
 EXIT_OK, EXIT_REQUIRED, EXIT_WRONG_USE, EXIT_NO_REPORT = 0, 1, 2, 3
 CLEANUP_LIMIT_S = 1.0
+FILE_LIMIT_S = 5.0
 
 EPILOG = """\
 examples:
@@ -101,6 +102,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Run the program; returns its exit code."""
     import gc
 
+    _keep_standard_descriptors()
     gc.disable()  # a short life with little garbage; each child would copy what a collection touches
     parser = _parser()
     try:
@@ -118,15 +120,23 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except WrongUse as error:
         _say(str(error))
         return EXIT_WRONG_USE
-    except BrokenPipeError:  # the reader went away: no fault of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_OK
+
+
+def _keep_standard_descriptors() -> None:
+    """Put /dev/null where a standard stream was closed: else the next file opened would take its place."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _say(text: str) -> None:
     from probe.explain import printable
 
-    sys.stderr.write("singularity-probe: " + printable(text) + "\n")
+    if sys.stderr is not None:
+        line = "singularity-probe: " + printable(text) + "\n"
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii"))
 
 
 def _settings(options: argparse.Namespace) -> Any:
@@ -134,13 +144,7 @@ def _settings(options: argparse.Namespace) -> Any:
 
     text = ""
     if options.config:
-        try:
-            with open(options.config, "rb") as stream:
-                text = stream.read(1 << 20).decode("utf-8", "replace")
-        except OSError as error:
-            raise settings.WrongUse(
-                "{}: {}; give a readable file with --config".format(options.config, error.strerror)
-            ) from None
+        text = _read_file(options.config, "give a readable file with --config")
     if options.deadline is not None and not 1 <= options.deadline <= 3600:
         raise settings.WrongUse("--deadline is {:g}; write a number of seconds from 1 to 3600".format(options.deadline))
     chosen = {
@@ -151,6 +155,22 @@ def _settings(options: argparse.Namespace) -> Any:
         "site": options.site, "entry": options.entry,
     }  # fmt: skip
     return settings.combine("manual", chosen, os.environ, options.config, text, {})
+
+
+def _read_file(path: str, advice: str) -> str:
+    from probe.settings import WrongUse
+    from probe.workers import call_all
+
+    # The file may lie on what hangs.
+    result = call_all(FILE_LIMIT_S, {"read": [_read_text, path]}, 1)["read"]
+    if result.state != "done":
+        raise WrongUse("{}: {}; {}".format(path, result.detail or "does not answer", advice))
+    return str(result.value)
+
+
+def _read_text(path: str) -> str:
+    with open(path, "rb") as stream:
+        return stream.read(1 << 24).decode("utf-8", "replace")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -203,7 +223,7 @@ def look(settings: Any) -> Dict[str, Any]:
 
 
 def _progress(name: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write("\r\033[K" + ("" if done == total else "{} of {} done: {}".format(done, total, name)))
         sys.stderr.flush()
 
@@ -252,15 +272,37 @@ def _rendered(report: Dict[str, Any], form: str) -> str:
 
 def _write(text: str, path: Optional[str]) -> int:
     if path is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        return _print(text)
+    from probe.workers import call_all
+
+    # The file may lie on what hangs.
+    result = call_all(FILE_LIMIT_S, {"write": [_write_file, path, text]}, 1)["write"]
+    if result.state == "done":
         return EXIT_OK
+    _say("{}: {}; the report could not be written".format(path, result.detail or "does not answer"))
+    return EXIT_NO_REPORT
+
+
+def _write_file(path: str, text: str) -> None:
+    with open(path + ".part", "wb") as stream:
+        stream.write(text.encode("utf-8"))
+    os.rename(path + ".part", path)
+
+
+def _print(text: str) -> int:
+    """Write to stdout whatever its encoding is; a closed or full one means that no report could be made."""
+    if sys.stdout is None:
+        _say("standard output is closed; give a file with --output")
+        return EXIT_NO_REPORT
+    encoding = sys.stdout.encoding or "ascii"
     try:
-        with open(path + ".part", "w") as stream:
-            stream.write(text)
-        os.rename(path + ".part", path)
+        sys.stdout.buffer.write(text.encode(encoding, "backslashreplace"))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away: no fault of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
-        _say("{}: {}; the report could not be written".format(path, error.strerror))
+        _say("standard output: {}; the report could not be written".format(error.strerror))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries again at its end
         return EXIT_NO_REPORT
     return EXIT_OK
 
@@ -272,8 +314,12 @@ def _explain(options: argparse.Namespace) -> int:
         report = look(_settings(_parser().parse_args(["run"])))
     else:
         report = _read_report(options.report or "-")
-    sys.stdout.write(render_explanation(report))
-    return EXIT_OK
+    try:
+        text = render_explanation(report)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        _say("the report is not of schema version 1.0: {!r}; make one with: singularity-probe run".format(error))
+        return EXIT_WRONG_USE
+    return _print(text)
 
 
 def _read_report(path: str) -> Dict[str, Any]:
@@ -282,17 +328,11 @@ def _read_report(path: str) -> Dict[str, Any]:
     from probe.settings import WrongUse
 
     name = "standard input" if path == "-" else path
+    text = sys.stdin.read(1 << 24) if path == "-" else _read_file(path, "give a readable report")
     try:
-        if path == "-":
-            text = sys.stdin.buffer.read(1 << 24)
-        else:
-            with open(path, "rb") as stream:
-                text = stream.read(1 << 24)
-        report = json.loads(text.decode("utf-8"))
+        report = json.loads(text)
         missing = [key for key in ("host", "singularity", "checks") if key not in report]
-    except OSError as error:
-        raise WrongUse("{}: {}".format(name, error.strerror)) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise WrongUse("{} is not a JSON report: {}".format(name, error)) from None
     if missing or str(report.get("schema_version")) != "1.0":
         raise WrongUse("{} is not a report of schema version 1.0; make one with: singularity-probe run".format(name))

@@ -17,6 +17,8 @@ from probe import kernel
 OUTPUT_LIMIT_BYTES = 64 * 1024
 # How often an ended child is looked for while its pipes are still open (a daemon that it left holds them).
 WAIT_SLICE_S = 0.02
+# Ours are the lowest free ones; what the caller left open above this is not ours.
+DESCRIPTORS_CLOSED = 256
 # What a killed process gets to die in before it is abandoned.
 KILL_WAIT_S = 0.5
 
@@ -55,8 +57,11 @@ def run(command: List[str], limit_s: float, environment: Mapping[str, str], fold
     ``command[0]`` is looked up on the environment's PATH when it has no slash. Output beyond 64 KiB a stream is dropped.
     """
     started = time.monotonic()
-    reading, writing = _make_pipes()
-    child = os.fork()
+    try:
+        reading, writing = _make_pipes()
+        child = os.fork()
+    except OSError as error:  # no process or descriptor left under the limits here
+        return Outcome("not_started", None, None, error.errno, "", "", 0.0)
     if child == 0:
         _become(command, environment, folder, writing)
     for descriptor in writing:
@@ -72,10 +77,23 @@ def run(command: List[str], limit_s: float, environment: Mapping[str, str], fold
 
 
 def _make_pipes() -> Tuple[_Pipes, _Pipes]:
-    pairs = [os.pipe() for _ in range(3)]
+    pairs = [
+        (_above_standard(read_end), _above_standard(write_end)) for read_end, write_end in [os.pipe() for _ in range(3)]
+    ]
     for read_end, _ in pairs:
         os.set_blocking(read_end, False)
     return _Pipes(*[pair[0] for pair in pairs]), _Pipes(*[pair[1] for pair in pairs])
+
+
+def _above_standard(descriptor: int) -> int:
+    """The descriptor, moved above 2 where the caller's standard streams were closed and it took such a place."""
+    if descriptor > 2:
+        return descriptor
+    import fcntl
+
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
 
 
 def _become(command: List[str], environment: Mapping[str, str], folder: Optional[str], pipes: _Pipes) -> None:
@@ -86,6 +104,7 @@ def _become(command: List[str], environment: Mapping[str, str], folder: Optional
         for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         _redirect(pipes)
+        close_all_but(pipes.failure)
         if folder is not None:
             os.chdir(folder)
         os.execvpe(command[0], command, dict(environment))  # noqa: S606  this is the runner
@@ -98,19 +117,17 @@ def _become(command: List[str], environment: Mapping[str, str], folder: Optional
 
 
 def _redirect(pipes: _Pipes) -> None:
-    """Give the child its three standard streams.
-
-    A caller with closed standard streams got its pipes on descriptors 0 to 2: they are moved out of the way first.
-    """
-    import fcntl
-
-    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in (pipes.stdout, pipes.stderr)]
+    """Give the child its three standard streams; stdin is never ours to pass on (a glidein's is its list of scripts)."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(moved[0], 1)
-    os.dup2(moved[1], 2)
-    if null > 2:
-        os.close(null)
+    os.dup2(pipes.stdout, 1)
+    os.dup2(pipes.stderr, 2)
+
+
+def close_all_but(kept: int) -> None:
+    """Close inherited descriptors: close-on-exec does nothing for a child that hangs before or inside exec."""
+    os.closerange(3, kept)
+    os.closerange(max(3, kept + 1), DESCRIPTORS_CLOSED)
 
 
 def _collect(child: int, pipes: _Pipes, deadline: float) -> Tuple[Dict[int, bytes], Optional[int]]:

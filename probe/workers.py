@@ -10,7 +10,7 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from probe import kernel, process
 
@@ -43,6 +43,7 @@ class Pool:
 
     def __init__(self, wake: Optional[int] = None) -> None:
         self._running: Dict[int, _Running] = {}
+        self._unstarted: List[Tuple[str, Result]] = []
         self._poll = select.poll()
         self._wake = wake
         if wake is not None:
@@ -53,20 +54,27 @@ class Pool:
 
     def start(self, name: str, limit_s: float, function: Callable[..., Iterable[Any]], *arguments: Any) -> None:
         """Run a generator function in a child; each value it yields must be JSON; the last one is its result."""
-        read_end, write_end = os.pipe()
-        child = os.fork()
+        try:
+            read_end, write_end = os.pipe()
+            child = os.fork()
+        except OSError as error:  # no process or descriptor left under the limits here
+            self._unstarted.append((name, Result("died", None, _describe(error), error.errno, 0.0)))
+            return
         if child == 0:
-            os.close(read_end)
             _serve(write_end, function, arguments)
         os.close(write_end)
         os.set_blocking(read_end, False)
         self._running[read_end] = _Running(name, child, read_end, limit_s)
         self._poll.register(read_end, select.POLLIN)
 
-    def wait(self, until: float) -> Iterator[Any]:
+    def wait(self, until: float) -> Iterator[Tuple[str, Result]]:
         """Yield (name, Result) of workers as they end, until none runs, the monotonic time ``until`` is reached, or the
         wake descriptor has something to read. More may be started meanwhile."""
-        while self._running:
+        while self._running or self._unstarted:
+            while self._unstarted:
+                yield self._unstarted.pop()
+            if not self._running:
+                return
             now = time.monotonic()
             next_limit = min(running.deadline for running in self._running.values())
             timeout_s = min(next_limit, until) - now
@@ -122,11 +130,13 @@ def _once(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[An
 def _serve(descriptor: int, function: Callable[..., Iterable[Any]], arguments: Iterable[Any]) -> None:
     """In the child: never returns. A failure is the last line sent, so that the parent can say what it was."""
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # A child of ours that hangs for ever must not hold the pipe on which our own end is awaited.
+        process.close_all_but(descriptor)
         os.setsid()
         kernel.die_with_parent(signal.SIGKILL)
         kernel.adopt_orphans()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
         for value in function(*arguments):
             _send(descriptor, {"value": value})
     except BaseException as error:  # noqa: BLE001  the one place where a detector's failure becomes data
@@ -144,7 +154,7 @@ def _send(descriptor: int, message: Dict[str, Any]) -> None:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno) + (": {}".format(error.filename) if error.filename else "")
+        return os.strerror(error.errno)
     traceback = sys.exc_info()[2]
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from probe import kernel
 from probe.checks import Check, check
-from probe.detectors.machine import parse_status
+from probe.detectors.machine import parse_mountinfo, parse_status, proc_mounts
 from probe.engine import Findings
 from probe.host import Host
 from probe.settings import Settings
@@ -124,8 +124,12 @@ def try_other(privileged: bool, uid: int, gid: int, name: str, flag: int) -> Ste
     return trial.steps
 
 
-def explain_failure(kind: str, step: str, error: int, settings: Dict[str, Optional[int]], masked: bool) -> str:
+def explain_failure(
+    kind: str, step: str, error: int, settings: Dict[str, Optional[int]], masked: bool, chrooted: bool = False
+) -> str:
     """The reason code of a failed step. ``settings`` are the kernel's knobs, None where a knob does not exist."""
+    if step == "unshare user" and chrooted and error == errno.EPERM:
+        return "userns_denied_in_chroot"
     if step == "unshare user":
         return _explain_user(error, settings)
     if settings.get("apparmor_restrict_unprivileged_userns") and error in (errno.EPERM, errno.EACCES):
@@ -151,7 +155,9 @@ def _explain_user(error: int, settings: Dict[str, Optional[int]]) -> str:
     return "userns_unsupported"
 
 
-def _judge(kind: str, result: Result, settings: Dict[str, Optional[int]], masked: bool) -> Dict[str, Any]:
+def _judge(
+    kind: str, result: Result, settings: Dict[str, Optional[int]], masked: bool, chrooted: bool
+) -> Dict[str, Any]:
     """The report's object for one namespace."""
     steps = result.value or []
     failed = next((step for step in steps if step["errno"]), None)
@@ -163,7 +169,7 @@ def _judge(kind: str, result: Result, settings: Dict[str, Optional[int]], masked
         status, reason, message = "unknown", "cannot_be_tried", "this Python has no ctypes"
     elif failed:
         status = "fail"
-        reason = explain_failure(kind, failed["step"], failed["errno"], settings, masked)
+        reason = explain_failure(kind, failed["step"], failed["errno"], settings, masked, chrooted)
         message = "{}: {}".format(failed["step"], os.strerror(failed["errno"]))
     return {
         "status": status,
@@ -182,7 +188,7 @@ def read_settings(host: Host) -> Dict[str, Optional[int]]:
     return {name: int(text) if text.isdigit() else None for name, text in texts.items()}
 
 
-def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
+def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The report's ``namespaces``. Root with CAP_SYS_ADMIN tries the others without a user namespace, as Singularity would."""
     facts = host.facts()
     uid, gid = facts["uid"], facts["gid"]
@@ -199,7 +205,11 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
         },
     )
     settings = read_settings(host)
-    masked = bool((earlier.get("host") or {}).get("security", {}).get("proc_masked"))
+    mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
+    masked = bool(proc_mounts(mounts)["masked"])
+    # The root of an ordinary process is a mount; a chroot into a plain folder shows none (and the kernel then refuses
+    # user namespaces, user_namespaces(7)).
+    chrooted = bool(mounts) and not any(mount["point"] == "/" for mount in mounts)
     data = {
         name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked)
         for name, result in results.items()
