@@ -17,6 +17,7 @@ from probe.detectors.machine import parse_mountinfo
 from probe.engine import Findings
 from probe.host import Host
 from probe.settings import Settings
+from probe.urls import without_password
 from probe.workers import Result
 
 LIMIT_S = 4.0
@@ -186,8 +187,8 @@ def _row(
         "root_hash": attributes.get("root_hash"),
         "nioerr": _number(attributes.get("nioerr")),
         "last_ioerr_age_s": max(0, int(now) - last_ioerr) if last_ioerr else None,
-        "host": attributes.get("host"),
-        "proxy": attributes.get("proxy"),
+        "host": without_password(attributes["host"]) if "host" in attributes else None,
+        "proxy": without_password(attributes["proxy"]) if "proxy" in attributes else None,
         "client_version": attributes.get("version"),
         "read": found.get("read"),
     }

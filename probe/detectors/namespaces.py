@@ -211,7 +211,7 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
     # user namespaces, user_namespaces(7)).
     chrooted = bool(mounts) and not any(mount["point"] == "/" for mount in mounts)
     data = {
-        name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked)
+        name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked, chrooted)
         for name, result in results.items()
     }
     checks = [_check(name, found) for name, found in data.items()]

@@ -1,7 +1,6 @@
 """The network, only where targets are named: no node is made to call out unasked."""
 
 import os
-import re
 import time
 from typing import Any, Dict, Iterator, List
 
@@ -9,6 +8,7 @@ from probe.checks import check
 from probe.engine import Findings
 from probe.host import Host
 from probe.settings import Settings
+from probe.urls import without_password
 
 LIMIT_S = 4.0
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy")
@@ -22,11 +22,6 @@ def connect(target: str) -> float:
     started = time.monotonic()
     socket.create_connection((name.strip("[]"), int(port)), LIMIT_S).close()
     return time.monotonic() - started
-
-
-def without_password(url: str) -> str:
-    """A URL without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def proxies(settings: Settings, environment: Dict[str, str]) -> List[Dict[str, str]]:
