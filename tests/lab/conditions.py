@@ -8,6 +8,7 @@ user, GLIDEIN_HOME its home, LAB_PYTHON and LAB_TOOLS for programs of the lab. C
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Any
 
 from tests.lab.cvmfs_standin import Fault
 
@@ -29,10 +30,16 @@ hide() {  # PROGRAM..: not there any more for a search of PATH
         mount --bind /lab/hidden "$(readlink -f "$path")"
     done
 }
-work_on() {  # OPTIONS: a small file system for the commands' folders
-    mount -t tmpfs -o "mode=1777,$1" lab-work /scratch
-    mkdir /scratch/factory /scratch/probe
-    chown "$GLIDEIN:" /scratch/factory /scratch/probe
+change() {  # OPTIONS FOLDER..: of the file systems that the user may write to
+    options=$1; shift
+    for folder in "$@"; do mount -o "remount,$options" "$folder"; done
+}
+fill() {  # FOLDER..: to the last byte of the little that it is left
+    change size=256k "$@"
+    for folder in "$@"; do cat /dev/zero > "$folder/filler" 2> /dev/null || :; done
+}
+glidein_config() {  # NAME VALUE: one line of the glidein's configuration
+    echo "$1 $2" >> /lab/glidein_config
 }
 program() {  # PATH: an executable made of standard input
     mkdir -p "${1%/*}"; cat > "$1"; chmod 755 "$1"
@@ -42,6 +49,13 @@ program() {  # PATH: an executable made of standard input
 # A user namespace of the user's own whose limits it may set; the command in it has no capability left.
 OWN_LIMITS = ("unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c")
 DROP = "setpriv --inh-caps=-all --ambient-caps=-all"
+
+def own_limits(settings: str) -> tuple[str, ...]:
+    """The wrapper that writes limits of its own user namespace ("max_pid_namespaces 0") and goes on without rights."""
+    name, value = settings.split()
+    return (*OWN_LIMITS, f'echo {value} > /proc/sys/user/{name}; exec {DROP} "$@"', "lab")
+
+
 # The descriptor keeps the namespace alive, and counted, without a process.
 HOLD_ONE_USERNS = f"""
 echo 1 > /proc/sys/user/max_user_namespaces
@@ -127,6 +141,64 @@ def touching(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
+
+def seccomp(denied: str) -> tuple[str, ...]:
+    """The filter's program, run by root before the change of user."""
+    return ("{LAB_PYTHON}", "{LAB_TOOLS}/seccomp.py", "--deny", denied, "--")
+
+
+def configured(name: str, value: str, about: str) -> Condition:
+    """One setting of apptainer.conf."""
+    return Condition(about, touches=touching("configuration"), prepare=f"configure '{name}' '{value}'")
+
+
+def binary(about: str, script: str, **fields: Any) -> Condition:  # noqa: ANN401  fields of Condition
+    """Another program in Apptainer's place: what it does after a `--version` that is fine, unless it says otherwise."""
+    text = f"rm /lab/bin/apptainer; program /lab/bin/apptainer <<'END'\n#!/bin/sh\n{script}\nEND\n"
+    return Condition(about, touches=touching("binary"), prepare=text, **fields)
+
+
+def environment(about: str, *touches: str, **variables: str | None) -> Condition:
+    """Variables of the glidein's environment."""
+    return Condition(about, touches=touching(*touches), environment=variables)
+
+
+def limited(about: str, *options: str) -> Condition:
+    """Resource limits, as prlimit sets them."""
+    return Condition(about, touches=touching("limits"), wrapper=("prlimit", *options, "--"))
+
+
+def hung(about: str, point: str, *touches: str, **fields: Any) -> Condition:  # noqa: ANN401  fields of Condition
+    """A file system that does not answer."""
+    return Condition(
+        about,
+        touches=touching(*touches),
+        mounts=(Mounted(point, HANG, files=fields.pop("files", {"file": "text\n"})),),
+        deadline_s=HUNG_DEADLINE_S,
+        factory_limit_s=HUNG_FACTORY_LIMIT_S,
+        **fields,
+    )
+
+
+VERSION_IS_FINE = '[ "$1" = --version ] && { echo apptainer version 1.4.5; exit 0; }'
+HUNG_DEADLINE_S, HUNG_FACTORY_LIMIT_S = 8.0, 2.5
+CONFIG_FILE = ("--config", "/lab/glidein_config")
+MASKED_AS_BY_DOCKER = """
+for path in kcore keys timer_list; do mount --bind /dev/null /proc/$path; done
+for path in acpi scsi; do [ ! -d /proc/$path ] || mount -t tmpfs -o ro lab-mask /proc/$path; done
+for path in bus fs irq sys sysrq-trigger; do
+    mount --bind /proc/$path /proc/$path; mount -o remount,bind,ro /proc/$path
+done
+"""
+NESTED = r"""
+mkdir -p /lab/nested/usr /lab/nested/etc /lab/nested/proc /lab/nested/sys /lab/nested/dev /lab/nested/tmp
+for name in bin sbin lib lib64; do [ ! -L /$name ] || cp -P /$name /lab/nested/; done
+mkdir "$GLIDEIN_HOME/.apptainer"; chown "$GLIDEIN:" "$GLIDEIN_HOME/.apptainer"
+program /lab/nested-run <<END
+#!/bin/sh
+exec "$APPTAINER" -q exec --bind /usr,/etc,/lab,/scratch,/reports,/var/tmp /lab/nested env "PATH=\$PATH" "\$@"
+END
+"""
 OASIS, CMS = "oasis.opensciencegrid.org", "cms.cern.ch"
 HANG = (Fault("hang"),)
 
@@ -145,7 +217,7 @@ CONDITIONS: dict[str, Condition] = {
     "userns-disabled": Condition(
         "user.max_user_namespaces is 0",
         touches=touching("userns"),
-        wrapper=(*OWN_LIMITS, f'echo 0 > /proc/sys/user/max_user_namespaces; exec {DROP} "$@"', "lab"),
+        wrapper=own_limits("max_user_namespaces 0"),
     ),
     "userns-used_up": Condition(
         "user.max_user_namespaces is 1, and the one is taken",
@@ -188,5 +260,262 @@ CONDITIONS: dict[str, Condition] = {
         "the image that jobs ask for is not there",
         touches=touching("image"),
         probe_arguments=("--image", "/scratch/no/such/image"),
+    ),
+    "fuse-missing": Condition("there is no /dev/fuse", touches=touching("fuse"), prepare="rm /dev/fuse"),
+    "squashfuse-missing": Condition(
+        "squashfuse is not installed",
+        touches=touching("squashfuse"),
+        prepare="hide squashfuse squashfuse_ll",
+    ),
+    # --- scratch, home, identity ---
+    "scratch-full": Condition(
+        "the file system of the working folder is full",
+        touches=touching("work"),
+        prepare="fill /scratch",
+    ),
+    "scratch-out_of_inodes": Condition(
+        "the file system of the working folder has no inodes left",
+        touches=touching("work"),
+        prepare="change nr_inodes=4 /scratch; touch /scratch/last",
+    ),
+    "scratch-read_only": Condition(
+        "the file system of the working folder is read-only",
+        touches=touching("work"),
+        prepare="change ro /scratch",
+    ),
+    "scratch-all_full": Condition(
+        "nothing can be written anywhere: all is full",
+        touches=touching("work", "tmp"),
+        prepare="fill /scratch /tmp /var/tmp /dev/shm",
+    ),
+    "scratch-all_noexec": Condition(
+        "programs can be started from no folder that a user may write to",
+        touches=touching("work", "tmp"),
+        prepare="change noexec /scratch /tmp /var/tmp /dev/shm",
+    ),
+    "tmpdir-noexec": Condition(
+        "TMPDIR is mounted noexec",
+        touches=touching("tmpdir"),
+        prepare="mkdir /lab/tmpdir; mount -t tmpfs -o noexec,mode=1777 lab-tmpdir /lab/tmpdir",
+        environment={"TMPDIR": "/lab/tmpdir"},
+    ),
+    "tmpdir-missing": environment("TMPDIR names a folder that is not there", "tmpdir", TMPDIR="/no/such/folder"),
+    "tmpdir-hung": hung("TMPDIR does not answer", "/hung/tmp", "tmpdir", environment={"TMPDIR": "/hung/tmp"}),
+    "home-missing": environment("HOME names a folder that is not there", "home", HOME="/no/such/home"),
+    "home-unset": environment("HOME is not set", "home", HOME=None),
+    "home-denied": Condition(
+        "the user may not enter its own home",
+        touches=touching("home"),
+        prepare='chown root: "$GLIDEIN_HOME"; chmod 700 "$GLIDEIN_HOME"',
+    ),
+    "home-read_only": Condition(
+        "the home is read-only",
+        touches=touching("home"),
+        prepare='mount -t tmpfs -o ro lab-home "$GLIDEIN_HOME"',
+    ),
+    "home-hung": hung("the home does not answer", "/hung/home", "home", environment={"HOME": "/hung/home"}),
+    "cwd-hung": hung(
+        "the working folder does not answer",
+        "/hung/work",
+        "work",
+        folder="/hung/work",
+        files={"factory/file": "text\n", "probe/file": "text\n"},
+    ),
+    "stdin-closed": Condition(
+        "standard input is closed", touches=touching("stdin"), wrapper=("sh", "-c", 'exec "$@" <&-', "lab")
+    ),
+    "stdout-closed": Condition(
+        "the probe's standard output is closed",
+        touches=touching("stdout"),
+        probe_wrapper=("sh", "-c", 'exec "$@" >&-', "lab"),
+        probe_arguments=("--output", "/reports/report.json"),
+    ),
+    "locale-broken": environment("the locale does not exist", "locale", LANG="xx_YY.UTF-8", LC_ALL="no_such_locale"),
+    "path-empty": environment("PATH is empty", "path", PATH=""),
+    "path-unset": environment("PATH is not set", "path", PATH=None),
+    "python-foreign": environment(
+        "the environment is meant for another Python", "python", PYTHONHOME="/no/such/python", PYTHONPATH="/no/such"
+    ),
+    "nproc-64": limited("a user may have 64 processes", "--nproc=64"),
+    "nproc-8": limited("a user may have 8 processes", "--nproc=8"),
+    "nofile-64": limited("64 open files", "--nofile=64"),
+    "fsize-64k": limited("files of 64 KiB at most", "--fsize=65536"),
+    "address_space-2g": limited("2 GiB of address space", f"--as={2 << 30}"),
+    "address_space-400m": limited("400 MiB of address space", f"--as={400 << 20}"),
+    # --- namespaces and outer containers ---
+    "mntns-disabled": Condition(
+        "user.max_mnt_namespaces is 0", touches=touching("userns"), wrapper=own_limits("max_mnt_namespaces 0")
+    ),
+    "pidns-disabled": Condition(
+        "user.max_pid_namespaces is 0", touches=touching("userns"), wrapper=own_limits("max_pid_namespaces 0")
+    ),
+    "ipcns-disabled": Condition(
+        "user.max_ipc_namespaces is 0", touches=touching("userns"), wrapper=own_limits("max_ipc_namespaces 0")
+    ),
+    "netns-disabled": Condition(
+        "user.max_net_namespaces is 0, as OSG advises", touches=touching("userns"), wrapper=own_limits("max_net_namespaces 0")
+    ),
+    "no_new_privs": Condition(
+        "no_new_privs is set", touches=touching("privileges"), wrapper=("setpriv", "--no-new-privs")
+    ),
+    "seccomp-userns": Condition(
+        "a seccomp filter forbids user namespaces", touches=touching("seccomp"), before_user=seccomp("clone_newuser")
+    ),
+    "seccomp-unshare": Condition(
+        "a seccomp filter forbids unshare", touches=touching("seccomp"), before_user=seccomp("unshare")
+    ),
+    "seccomp-mount": Condition(
+        "a seccomp filter forbids mount", touches=touching("seccomp"), before_user=seccomp("mount")
+    ),
+    "docker": Condition(
+        "inside Docker with its defaults: masked /proc, a seccomp filter",
+        touches=touching("seccomp", "proc", "container"),
+        prepare=MASKED_AS_BY_DOCKER + "touch /.dockerenv",
+        before_user=seccomp("clone_new_any,mount"),
+    ),
+    "kubernetes": Condition(
+        "inside a Kubernetes pod: masked /proc, no seccomp filter",
+        touches=touching("proc", "container"),
+        prepare=MASKED_AS_BY_DOCKER,
+        environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+    ),
+    "inside_apptainer": Condition(
+        "inside another Apptainer container",
+        touches=touching("container", "userns"),
+        prepare=NESTED,
+        wrapper=("/lab/nested-run",),
+    ),
+    "rootless_container": Condition(
+        "root of a user namespace, as in rootless Podman",
+        touches=touching("container", "user"),
+        wrapper=("unshare", "--user", "--map-root-user", "--mount"),
+    ),
+    "chroot": Condition(
+        "inside a chroot: the kernel refuses user namespaces there",
+        touches=touching("container"),
+        prepare="mkdir /chroot; mount --rbind / /chroot",
+        before_user=("chroot", "/chroot"),
+    ),
+    "proc-hidepid": Condition(
+        "/proc is mounted with hidepid=2", touches=touching("proc"), prepare="mount -o remount,hidepid=2 /proc"
+    ),
+    "root-few_capabilities": Condition(
+        "root without CAP_SYS_ADMIN, as in an ordinary container",
+        touches=touching("user"),
+        user="root",
+        before_user=("setpriv", "--bounding-set=-sys_admin"),
+        prepare="configure 'root default capabilities' no",
+    ),
+    "root-full_wanted": Condition(
+        "apptainer.conf gives root all capabilities, and one is missing",
+        touches=touching("user"),
+        user="root",
+        before_user=("setpriv", "--bounding-set=-sys_resource"),
+    ),
+    # --- the glidein's and the user's settings ---
+    "bind-bad": environment("APPTAINER_BIND names a folder that is not there", "bind", APPTAINER_BIND="/no/such/folder"),
+    "bind-bad-old_name": environment(
+        "SINGULARITY_BIND names a folder that is not there", "bind", SINGULARITY_BIND="/no/such/folder"
+    ),
+    "overlay-bad": environment("APPTAINER_OVERLAY names a file that is not there", "bind", APPTAINER_OVERLAY="/no/such.img"),
+    "debug": environment("APPTAINER_DEBUG is set", "debug", APPTAINER_DEBUG="1"),
+    "opts-wrong": Condition(
+        "GLIDEIN_SINGULARITY_OPTS holds an option that there is not",
+        touches=touching("options"),
+        prepare="glidein_config GLIDEIN_SINGULARITY_OPTS --no-such-option",
+        factory_arguments=("--pid", "--no-such-option"),
+        probe_arguments=CONFIG_FILE,
+    ),
+    "pid-off": Condition(
+        "the entry says SINGULARITY_DISABLE_PID_NAMESPACES=1",
+        touches=touching("options"),
+        prepare="glidein_config SINGULARITY_DISABLE_PID_NAMESPACES 1",
+        factory_arguments=(),
+        probe_arguments=CONFIG_FILE,
+    ),
+    # --- apptainer.conf ---
+    "config-no_sandbox": configured("allow container dir", "no", "apptainer.conf forbids sandbox images"),
+    "config-no_sif": configured("allow container sif", "no", "apptainer.conf forbids SIF images"),
+    "config-no_binds": configured("user bind control", "no", "apptainer.conf forbids binds"),
+    "config-no_proc": configured("mount proc", "no", "apptainer.conf mounts no /proc"),
+    "config-no_pid_ns": configured("allow pid ns", "no", "apptainer.conf ignores --pid"),
+    "config-no_user_ns": configured("allow user ns", "no", "apptainer.conf forbids user namespaces"),
+    "config-no_loop": configured("max loop devices", "0", "apptainer.conf allows no loop device"),
+    "config-no_setuid": configured("allow setuid", "no", "apptainer.conf forbids setuid"),
+    "config-paths": configured("limit container paths", "/no/such", "images are allowed elsewhere only"),
+    "config-no_layer": Condition(
+        "apptainer.conf has neither overlay nor underlay",
+        touches=touching("configuration"),
+        prepare="configure 'enable overlay' no; configure 'enable underlay' no",
+    ),
+    "config-not_roots": Condition(
+        "apptainer.conf does not belong to root",
+        touches=touching("configuration"),
+        prepare='chown "$GLIDEIN:" "$CONFIGURATION"',
+    ),
+    "config-garbled": configured("allow setuid", "perhaps", "apptainer.conf cannot be read"),
+    # --- binaries that are none ---
+    "binary-hangs": binary("the binary never answers", "exec sleep 1000", deadline_s=20.0, factory_limit_s=2.0),
+    "binary-hangs-and-forks": binary(
+        "the binary ignores SIGTERM, leaves its session and never answers",
+        f"trap '' TERM; {VERSION_IS_FINE}; setsid sleep 1000 & sleep 1000 & wait",
+        deadline_s=HUNG_DEADLINE_S,
+        factory_limit_s=2.0,
+    ),
+    "binary-fatal-exit_0": binary(
+        "the binary says FATAL and exits with 0",
+        f"{VERSION_IS_FINE}; echo 'FATAL:   container creation failed' >&2; exit 0",
+    ),
+    "binary-silent": binary("the binary does nothing and exits with 0", "exit 0"),
+    "binary-killed": binary("the binary is killed by a signal", f"{VERSION_IS_FINE}; kill -SEGV $$"),
+    "binary-not_executable": Condition(
+        "the binary is for another machine",
+        touches=touching("binary"),
+        prepare="rm /lab/bin/apptainer; printf '\\177ELF\\2\\1\\1' > /lab/bin/apptainer; chmod 755 /lab/bin/apptainer",
+    ),
+    "binary-hung": hung(
+        "the binary lies on a file system that does not answer",
+        "/hung/apptainer",
+        "binary",
+        prepare="ln -sf /hung/apptainer/apptainer /lab/bin/apptainer",
+        files={"apptainer": "#!/bin/sh\n"},
+    ),
+    "path-hung": hung(
+        "the first folder of PATH does not answer",
+        "/hung/bin",
+        "path",
+        environment={"PATH": "/hung/bin:/lab/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
+    ),
+    # --- images ---
+    "image-hung": Condition(
+        "the image lies in a repository that does not answer",
+        touches=touching("cvmfs", "image"),
+        mounts=(Mounted(f"/cvmfs/{CMS}", HANG),),
+        probe_arguments=("--image", f"/cvmfs/{CMS}/images/el9"),
+        deadline_s=HUNG_DEADLINE_S,
+    ),
+    "image-denied": Condition(
+        "the image may not be read",
+        touches=touching("image"),
+        prepare="mkdir -m 700 /lab/image",
+        probe_arguments=("--image", "/lab/image"),
+    ),
+    "image-broken": Condition(
+        "the image is a file of rubbish",
+        touches=touching("image"),
+        prepare="head -c 4096 /dev/zero > /lab/image.sif",
+        probe_arguments=("--image", "/lab/image.sif"),
+    ),
+    "image-foreign": Condition(
+        "the image's programs are for another machine",
+        touches=touching("image"),
+        prepare="cp -a \"$IMAGE\" /lab/foreign; printf '\\177ELF\\2\\1\\1' > /lab/foreign/bin/busybox",
+        probe_arguments=("--image", "/lab/foreign"),
+    ),
+    "images-only_there": Condition(
+        "apptainer.conf allows images in the jobs' folder only",
+        touches=touching("configuration", "image"),
+        prepare="mkdir /lab/allowed; cp -a \"$IMAGE\" /lab/allowed/busybox; configure 'limit container paths' \"$IMAGE,/lab/allowed\"",
+        probe_arguments=("--image", "/lab/allowed/busybox"),
     ),
 }

@@ -24,17 +24,16 @@ for path in /*; do
     fi
 done
 
-mkdir "$new/proc" "$new/dev" "$new/tmp" "$new/root" "$new/home" "$new/scratch" "$new/lab" "$new/lab/bin" "$new/reports"
+mkdir "$new/proc" "$new/dev" "$new/tmp" "$new/home" "$new/scratch" "$new/lab" "$new/lab/bin"
+mkdir -m 0700 "$new/root"
+mkdir -m 1777 "$new/reports"
 mount -t proc proc "$new/proc"
-mount -t tmpfs -o mode=1777 lab-var-tmp "$new/var/tmp"
-chmod 1777 "$new/tmp" "$new/reports"
-chmod 0700 "$new/root"
 
 # A node where ordinary users may use FUSE, as most worker nodes are.
 mount -t tmpfs -o mode=0755 lab-dev "$new/dev"
 for device in null zero full random urandom tty; do cp -a "/dev/$device" "$new/dev/"; done
 mknod -m 0666 "$new/dev/fuse" c 10 229
-mkdir -m 1777 "$new/dev/shm"
+mkdir "$new/dev/shm"
 mkdir "$new/dev/pts"
 mount --rbind /dev/pts "$new/dev/pts"
 ln -s pts/ptmx "$new/dev/ptmx"
@@ -42,6 +41,9 @@ ln -s /proc/self/fd "$new/dev/fd"
 ln -s /proc/self/fd/0 "$new/dev/stdin"
 ln -s /proc/self/fd/1 "$new/dev/stdout"
 ln -s /proc/self/fd/2 "$new/dev/stderr"
+
+# Each a mount of its own, so that a condition may make it small, full or noexec.
+for folder in tmp var/tmp dev/shm scratch; do mount -t tmpfs -o mode=1777 "lab-${folder##*/}" "$new/$folder"; done
 
 home=$(getent passwd "$user" | cut -d: -f6)
 mkdir -p "$new$home"
