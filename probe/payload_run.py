@@ -66,7 +66,8 @@ def parse(stdout: str, nonce: str) -> Seen:
     for key, value in words:
         if key == "path":
             error, _, path = value.partition(" ")
-            paths[path] = int(error)
+            if error.isdigit():
+                paths[path] = int(error)
     pids = [int(value) for key, value in words if key == "pid" and value.isdigit()]
     return Seen(
         any(key == "end" for key, _ in words),

@@ -120,6 +120,7 @@ def _redirect(pipes: _Pipes) -> None:
     """Give the child its three standard streams; stdin is never ours to pass on (a glidein's is its list of scripts)."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
+    os.set_inheritable(0, True)  # where stdin was closed, null is 0 already and dup2 does nothing
     os.dup2(pipes.stdout, 1)
     os.dup2(pipes.stderr, 2)
 

@@ -65,7 +65,7 @@ class Settings(NamedTuple):
 def parse_name_value_lines(text: str) -> Dict[str, str]:
     """glidein_config's format to a dict: CR+LF and blanks at line ends dropped, comments skipped, the last one wins."""
     values = {}
-    for line in text.lstrip("\ufeff").splitlines():
+    for line in text.lstrip("\ufeff").split("\n"):
         name, _, value = line.strip().partition(" ")
         if name and not name.startswith("#"):
             values[name] = value.strip()
@@ -122,7 +122,7 @@ def environment_name(setting: str) -> str:
 
 def _line_of(name: str, text: str) -> str:
     """ ":LINE" of the last line in a file that sets a name, nothing where it is no file's."""
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if line.split()[:1] == [name]]
+    lines = [number for number, line in enumerate(text.split("\n"), 1) if line.split()[:1] == [name]]
     return ":{}".format(lines[-1]) if lines else ""
 
 

@@ -5,4 +5,5 @@ import re
 
 def without_password(url: str) -> str:
     """A URL, or a text with URLs in it, without user and password."""
-    return re.sub(r"//[^/@\s]*@", "//", url)
+    # Up to the last @ of a word: passwords stand there unescaped. ; | and , separate a list of proxies.
+    return re.sub(r"((?:\w+://)?)[^\s;|,]*@", r"\1", url)

@@ -85,19 +85,22 @@ class Pool:
                     running = self._drop(descriptor)
                     yield running.name, _finished(running)
             now = time.monotonic()
-            for running in [running for running in self._running.values() if running.deadline <= now]:
-                self._drop(running.descriptor)
-                yield running.name, _cut(running)
+            yield from self._cut([running for running in self._running.values() if running.deadline <= now])
             if now >= until:
                 return
 
     def abandon(self) -> Dict[str, Result]:
         """Kill all that still run; returns their results so far, by name."""
-        cut = {}
-        for descriptor in list(self._running):
-            running = self._drop(descriptor)
-            cut[running.name] = _cut(running)
-        return cut
+        return dict(self._cut(list(self._running.values())))
+
+    def _cut(self, late: List[_Running]) -> Iterator[Tuple[str, Result]]:
+        """Kill workers together, so that those that do not die cost one patience, not one each."""
+        for running in late:
+            self._drop(running.descriptor)
+            _kill_family(running.child)
+        patience_ends = time.monotonic() + process.KILL_WAIT_S
+        for running in late:
+            yield running.name, _cut(running, max(0.0, patience_ends - time.monotonic()))
 
     def _drop(self, descriptor: int) -> _Running:
         self._poll.unregister(descriptor)
@@ -202,21 +205,17 @@ def _finished(running: _Running) -> Result:
     return Result("done", value, "", None, duration_s)
 
 
-def _cut(running: _Running) -> Result:
+def _kill_family(child: int) -> None:
+    for pid in [child, *_below(child)]:
+        process.kill(pid)
+
+
+def _cut(running: _Running, patience_s: float) -> Result:
     _read(running)
     os.close(running.descriptor)
-    family = [running.child, *_below(running.child)]
-    for pid in family:
-        process.kill(pid)
-    status = process.reap(running.child, 0.05)
-    return Result(
-        "timeout",
-        _last_value(_messages(running)),
-        "",
-        None,
-        time.monotonic() - running.started,
-        left_running=status is None,
-    )
+    left_running = process.reap(running.child, patience_s) is None
+    duration_s = time.monotonic() - running.started
+    return Result("timeout", _last_value(_messages(running)), "", None, duration_s, left_running)
 
 
 def _below(ancestor: int) -> List[int]:

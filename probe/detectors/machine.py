@@ -90,9 +90,9 @@ def parse_meminfo(text: str) -> Optional[int]:
 def parse_mountinfo(text: str) -> List[Dict[str, str]]:
     """/proc/self/mountinfo: root, mount point, options, file system type, source, super options of each mount."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
-        fields, tail = left.split(), right.split(" ")
+        fields, tail = left.split(" "), right.split(" ")
         if len(fields) >= 6 and len(tail) >= 2:
             mounts.append(
                 {

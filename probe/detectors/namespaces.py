@@ -156,7 +156,7 @@ def _explain_user(error: int, settings: Dict[str, Optional[int]]) -> str:
 
 
 def _judge(
-    kind: str, result: Result, settings: Dict[str, Optional[int]], masked: bool, chrooted: bool
+    kind: str, result: Result, settings: Dict[str, Optional[int]], masked: bool, chrooted: bool = False
 ) -> Dict[str, Any]:
     """The report's object for one namespace."""
     steps = result.value or []
