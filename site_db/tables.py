@@ -118,3 +118,76 @@ image_observations = Table(
     Column("exec_s", Float),
     Column("created_at", BigInteger, nullable=False),
 )
+
+# --- what the factories have configured (site_db/configuration/) ---------------------------------------------------------
+
+configuration_files = Table(
+    "configuration_files",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("factory", String(255), nullable=False),  # "" where nobody said whose file it is
+    Column("path", String(1024), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("imported_at", BigInteger, nullable=False),
+    UniqueConstraint("factory", "path"),
+)
+
+configured_entries = Table(
+    "configured_entries",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("file_id", ForeignKey("configuration_files.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("gatekeeper", Text, nullable=False),
+    Column("gridtype", Text),
+    Column("site", Text),
+    Column("resource", Text),
+    Column("section", Text),  # OSG autoconf only: SITE/GATEKEEPER/SECTION
+    Column("vanished_at", BigInteger),
+    UniqueConstraint("file_id", "name"),
+)
+
+configured_attributes = Table(
+    "configured_attributes",
+    metadata,
+    Column("entry_id", ForeignKey("configured_entries.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(16), primary_key=True),  # attr or submit_attr
+    Column("name", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("flags", Text, nullable=False),  # JSON: const, publish and the like, as the file has them
+    Column("line", Integer),  # none: it comes from the defaults
+)
+
+registered_resources = Table(
+    "registered_resources",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("file_id", ForeignKey("configuration_files.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),  # "" for a site without resources
+    Column("site", String(255), nullable=False),
+    Column("facility", Text),
+    Column("resource_group", Text),
+    Column("fqdn", Text),
+    Column("active", Boolean),
+    Column("country", Text),
+    UniqueConstraint("file_id", "site", "name"),
+)
+
+policy_rows = Table(
+    "policy_rows",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("file_id", ForeignKey("configuration_files.id", ondelete="CASCADE"), nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("entry", Text),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("dated", String(10), nullable=False),  # ISO dates: they sort as texts
+    Column("expires", String(10), nullable=False),
+)
