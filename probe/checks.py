@@ -7,6 +7,7 @@ A check is a dict of the report: id, status, reason, message, remedy, duration_s
 from typing import Any, Dict, List, Optional
 
 from probe import reasons
+from probe.limits import cut
 
 STATUSES = ("ok", "fail", "unknown", "timeout", "skipped")
 
@@ -35,18 +36,17 @@ def check(
         "message": clip(message),
         "remedy": reasons.remedy(reason),
         "duration_s": None if duration_s is None else round(duration_s, 4),
-        "evidence": {name: _clip_value(value) for name, value in evidence.items() if value is not None},
+        "evidence": {name: clip_value(value) for name, value in evidence.items() if value is not None},
     }
 
 
 def clip(text: Optional[str]) -> Optional[str]:
     """A text no longer than the report's schema takes."""
-    if text is None or len(text) <= TEXT_LIMIT:
-        return text
-    return text[: TEXT_LIMIT - 1] + "…"
+    return None if text is None else cut(text, TEXT_LIMIT)
 
 
-def _clip_value(value: Any) -> Any:
+def clip_value(value: Any) -> Any:
+    """A piece of evidence no longer than the schema takes."""
     if isinstance(value, str):
         return clip(value)
     if isinstance(value, (list, tuple)):

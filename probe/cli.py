@@ -284,9 +284,14 @@ def _write(text: str, path: Optional[str]) -> int:
 
 
 def _write_file(path: str, text: str) -> None:
-    with open(path + ".part", "wb") as stream:
+    part = path + ".part"
+    with open(part, "wb") as stream:
         stream.write(text.encode("utf-8"))
-    os.rename(path + ".part", path)
+    try:
+        os.rename(part, path)
+    except OSError:
+        os.unlink(part)
+        raise
 
 
 def _print(text: str) -> int:
@@ -312,12 +317,14 @@ def _explain(options: argparse.Namespace) -> int:
 
     if options.report is None and sys.stdin.isatty():
         report = look(_settings(_parser().parse_args(["run"])))
+        source = "this node"
     else:
         report = _read_report(options.report or "-")
+        source = options.report or "standard input"
     try:
         text = render_explanation(report)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        _say("the report is not of schema version 1.0: {!r}; make one with: singularity-probe run".format(error))
+        _say("{} is not a whole report ({!r}); make one with: singularity-probe run".format(source, error))
         return EXIT_WRONG_USE
     return _print(text)
 
@@ -331,7 +338,7 @@ def _read_report(path: str) -> Dict[str, Any]:
     text = sys.stdin.read(1 << 24) if path == "-" else _read_file(path, "give a readable report")
     try:
         report = json.loads(text)
-        missing = [key for key in ("host", "singularity", "checks") if key not in report]
+        missing = not isinstance(report, dict) or not {"host", "singularity", "checks"} <= set(report)
     except (ValueError, TypeError, RecursionError) as error:
         raise WrongUse("{} is not a JSON report: {}".format(name, error)) from None
     if missing or str(report.get("schema_version")) != "1.0":

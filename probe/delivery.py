@@ -11,6 +11,8 @@ from probe.workers import call_all
 # What sending may take of the time that is left.
 SEND_LIMIT_S = 10.0
 SPOOL_LIMIT_S = 5.0
+TOKEN_LIMIT_S = 3.0
+REFUSALS = {401: "token_refused", 403: "token_refused"}
 PATH = "/api/v1/reports"
 
 
@@ -28,7 +30,16 @@ class Delivered(NamedTuple):
         return dict(self._asdict(), at=timestamp(time.time()))
 
 
-def post(url: str, token_file: Optional[str], body: str) -> Dict[str, Any]:
+def read_token(path: str) -> str:
+    """The token in a file; raises OSError, and ValueError where there is not one word of printable ASCII. May hang."""
+    with open(path, "rb") as stream:
+        words = stream.read(65536).split()
+    if len(words) != 1 or not all(33 <= byte <= 126 for byte in words[0]):
+        raise ValueError
+    return words[0].decode("ascii")
+
+
+def post(url: str, token: Optional[str], body: str) -> Dict[str, Any]:
     """POST a report; returns {"code": HTTP status, "text": what the collector said}. May hang; raises OSError."""
     import gzip
     import urllib.error
@@ -37,9 +48,8 @@ def post(url: str, token_file: Optional[str], body: str) -> Dict[str, Any]:
     request = urllib.request.Request(url.rstrip("/") + PATH, gzip.compress(body.encode(), 6), method="POST")  # noqa: S310  http(s) only, see send
     request.add_header("Content-Type", "application/json")
     request.add_header("Content-Encoding", "gzip")
-    if token_file:
-        with open(token_file, encoding="ascii", errors="replace") as stream:
-            request.add_header("Authorization", "Bearer " + stream.read(16384).strip())
+    if token:
+        request.add_header("Authorization", "Bearer " + token)
     try:
         with urllib.request.urlopen(request, timeout=SEND_LIMIT_S) as answer:  # noqa: S310  http(s) only, see send
             return {"code": answer.status, "text": answer.read(2048).decode("utf-8", "replace")}
@@ -68,7 +78,16 @@ def send(settings: Settings, report: Report) -> Optional[Delivered]:
         return None
     if not url.startswith(("http://", "https://")):
         return Delivered("http", url, "fail", "network_unreachable", "not an http or https URL")
-    result = call_all(SEND_LIMIT_S + 1, {"post": [post, url, settings.token_file, to_json(report)]}, 1)["post"]
+    token = None
+    if settings.token_file:
+        reading = call_all(TOKEN_LIMIT_S, {"token": [read_token, settings.token_file]}, 1)["token"]
+        if reading.state != "done":
+            problem = os.strerror(reading.errno) if reading.errno else "does not hold one token"
+            return Delivered(
+                "http", url, "fail", "token_unusable", "{}: {}".format(settings.token_file, problem)[:1024]
+            )
+        token = reading.value
+    result = call_all(SEND_LIMIT_S + 1, {"post": [post, url, token, to_json(report)]}, 1)["post"]
     if result.state != "done":
         message = result.detail or "no answer within {:.0f} s".format(SEND_LIMIT_S)
         return Delivered(
@@ -77,7 +96,7 @@ def send(settings: Settings, report: Report) -> Optional[Delivered]:
     code, text = result.value["code"], result.value["text"]
     if code in (200, 201):
         return Delivered("http", url, "ok", None, "stored" if code == 201 else "known already")
-    reason = "token_refused" if code in (401, 403) else "report_refused"
+    reason = "collector_unavailable" if code == 429 or code >= 500 else REFUSALS.get(code, "report_refused")
     return Delivered("http", url, "fail", reason, "HTTP {}: {}".format(code, " ".join(text.split()))[:1024])
 
 

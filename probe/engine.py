@@ -117,7 +117,7 @@ def _start_ready(
 
 def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Findings:
     """Findings from whatever became of a detector; a check of the engine's own says what went wrong."""
-    if result.state == "done":
+    if result.state == "done" and result.value:
         return dict(result.value, state="done")
     if result.state == "timeout":
         reason = "probe_interrupted" if interrupted else "deadline_reached"

@@ -31,7 +31,7 @@ def render_text(report: Dict[str, Any]) -> str:
         reason = " ({})".format(printable(row["reason"])) if row["reason"] else ""
         message = ": " + printable(row["message"])[:160] if row["message"] else ""
         lines.append("{} {}{}{}".format(_mark(row), printable(row["id"]), reason, message))
-    return "\n".join(lines) + "\n"
+    return "".join(printable(line) + "\n" for line in lines)
 
 
 def render_explanation(report: Dict[str, Any]) -> str:
@@ -55,7 +55,7 @@ def render_explanation(report: Dict[str, Any]) -> str:
         if alternative["check"]["status"] == "ok":
             change = ", ".join("{}={}".format(*map(printable, pair)) for pair in alternative["change"].items())
             lines += ["", *_wrapped("It works with: {} (tried here)".format(change))]
-    return "\n".join(lines) + "\n"
+    return "".join(printable(line) + "\n" for line in lines)
 
 
 def _headline(report: Dict[str, Any]) -> str:

@@ -70,6 +70,7 @@ def run(command: List[str], limit_s: float, environment: Mapping[str, str], fold
     timed_out = status is None
     _kill_group(child)
     if timed_out:
+        kill(child)  # it may not have got as far as its own session
         status = reap(child, KILL_WAIT_S)
     for descriptor in reading:
         os.close(descriptor)
@@ -123,6 +124,15 @@ def _redirect(pipes: _Pipes) -> None:
     os.set_inheritable(0, True)  # where stdin was closed, null is 0 already and dup2 does nothing
     os.dup2(pipes.stdout, 1)
     os.dup2(pipes.stderr, 2)
+
+
+def close_standard_streams() -> None:
+    """Put /dev/null in their place: a child that cannot be killed would keep the readers of our output waiting."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    if null > 2:
+        os.close(null)
 
 
 def close_all_but(kept: int) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from probe.engine import Detector, Findings, Run
+from probe.limits import fit
 from probe.settings import Settings
 from probe.version import VERSION
 
@@ -43,7 +44,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
     report.update({name: data[name] for name in SECTIONS})
     report["checks"] = _all_checks(detectors, run)
     report["delivery"] = []
-    return clean(report)  # type: ignore[no-any-return]  # a dict comes back as a dict
+    return fit(clean(report))  # type: ignore[no-any-return]  # a dict comes back as a dict
 
 
 def _all_checks(detectors: List[Detector], run: Run) -> List[Any]:

@@ -134,19 +134,27 @@ def _serve(descriptor: int, function: Callable[..., Iterable[Any]], arguments: I
     """In the child: never returns. A failure is the last line sent, so that the parent can say what it was."""
     try:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _end_with_descendants)
         # A child of ours that hangs for ever must not hold the pipe on which our own end is awaited.
         process.close_all_but(descriptor)
+        process.close_standard_streams()
         os.setsid()
-        kernel.die_with_parent(signal.SIGKILL)
+        # When the probe itself is killed, its workers are told, and take with them what a container start left.
+        kernel.die_with_parent(signal.SIGTERM)
         kernel.adopt_orphans()
         for value in function(*arguments):
             _send(descriptor, {"value": value})
+        _send(descriptor, {"end": True})
     except BaseException as error:  # noqa: BLE001  the one place where a detector's failure becomes data
         _send(descriptor, {"error": _describe(error), "errno": getattr(error, "errno", None)})
     finally:
         process.kill_descendants()
         os._exit(0)
+
+
+def _end_with_descendants(_number: int, _frame: Any) -> None:
+    process.kill_descendants()
+    os._exit(1)
 
 
 def _send(descriptor: int, message: Dict[str, Any]) -> None:
@@ -200,8 +208,8 @@ def _finished(running: _Running) -> Result:
     if status is None or os.WIFSIGNALED(status):
         how = "signal {}".format(os.WTERMSIG(status)) if status is not None else "closed its pipe without ending"
         return Result("died", value, how, None, duration_s, left_running=status is None)
-    if not messages:
-        return Result("died", None, "ended without an answer", None, duration_s)
+    if not any("end" in message for message in messages):
+        return Result("died", value, "ended without an answer", None, duration_s)
     return Result("done", value, "", None, duration_s)
 
 

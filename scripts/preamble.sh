@@ -4,7 +4,11 @@
 # run the archive; where there is none, it says so in the terms of whoever called. It relies on builtins alone.
 
 # GlideinWMS before 3.10.11 hands every script its open list of scripts as stdin: who reads from it drops the rest.
-if [ -r /dev/null ]; then exec </dev/null; else exec <&-; fi
+# Only explain, which people type, may be given a report that way.
+case ${1-} in
+    explain) ;;
+    *) if [ -r /dev/null ]; then exec </dev/null; else exec <&-; fi ;;
+esac
 
 pythons='gwms-python python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python'
 
@@ -15,7 +19,7 @@ pythons='gwms-python python3 /usr/libexec/platform-python python3.13 python3.12 
 # -S: without site-packages Python starts in half the time. -B: leave no files behind.
 become() {
     command -v "$1" >/dev/null 2>&1 || return
-    "$1" -EsSB -c 'import sys, zlib; sys.exit(sys.version_info < (3, 6))' >/dev/null 2>&1 || return
+    "$1" -EsSB -c 'import sys, zlib; sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1 || return
     python=$1
     shift
     exec "$python" -EsSB "$0" "$@"

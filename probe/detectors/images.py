@@ -8,7 +8,7 @@ import re
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from probe import command_line, stderr_rules
-from probe.checks import check, decisive_lines
+from probe.checks import check, clip_value, decisive_lines
 from probe.detectors import cvmfs_mounts, singularity
 from probe.detectors.cvmfs import repository_of
 from probe.detectors.machine import parse_os_release
@@ -166,7 +166,7 @@ def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
     answer = parse_answer(outcome.stdout, nonce)
     row: Dict[str, Any] = {key: answer[key] for key in ("os", "libc", "arch")}
     row["exec_s"] = round(outcome.duration_s, 4)
-    row["evidence"] = {"exit_code": outcome.exit_code, "stderr": decisive_lines(outcome.stderr)}
+    row["evidence"] = {"exit_code": outcome.exit_code, "stderr": clip_value(decisive_lines(outcome.stderr))}
     if outcome.succeeded and answer["complete"]:
         return dict(row, status="ok", reason=None, message=None)
     if outcome.state == "timeout":
@@ -181,7 +181,7 @@ def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
 
 def _check(row: Dict[str, Any]) -> Dict[str, Any]:
     return check(
-        "images." + row["ref"][:480],
+        "images." + row["ref"],
         row["status"],
         row["reason"],
         row["message"],

@@ -62,7 +62,7 @@ def parse_os_release(text: str) -> Dict[str, Optional[str]]:
     """os-release(5): id, version_id and name, quotes removed."""
     fields = {}
     for name, value in re.findall(r"^([A-Z_]+)=(.*)$", text, re.MULTILINE):
-        fields[name] = value.strip().strip("\"'")
+        fields[name] = value.strip().strip("\"'")[:256]
     return {
         "id": fields.get("ID") or None,
         "version_id": fields.get("VERSION_ID") or None,
