@@ -324,7 +324,7 @@ def _explain(options: argparse.Namespace) -> int:
     try:
         text = render_explanation(report)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        _say("{} is not a whole report ({!r}); make one with: singularity-probe run".format(source, error))
+        _say("{} is not a whole report of schema version 1.0 ({!r}); make one with: singularity-probe run".format(source, error))
         return EXIT_WRONG_USE
     return _print(text)
 

@@ -66,9 +66,9 @@ def parse(stdout: str, nonce: str) -> Seen:
     for key, value in words:
         if key == "path":
             error, _, path = value.partition(" ")
-            if error.isdigit():
+            if error.isdecimal():
                 paths[path] = int(error)
-    pids = [int(value) for key, value in words if key == "pid" and value.isdigit()]
+    pids = [int(value) for key, value in words if key == "pid" and value.isdecimal()]
     return Seen(
         any(key == "end" for key, _ in words),
         [" ".join(value.split()) for key, value in words if key == "uid_map"],

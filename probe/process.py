@@ -220,7 +220,7 @@ def descendants() -> List[int]:
     """Process ids of all our descendants, from the parent ids in /proc; zombies are left out."""
     parents: Dict[int, int] = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
+        if name.isdecimal():
             state, parent = state_and_parent(int(name))
             if state not in ("Z", "X", ""):
                 parents[int(name)] = parent

@@ -152,9 +152,10 @@ def _serve(descriptor: int, function: Callable[..., Iterable[Any]], arguments: I
         os._exit(0)
 
 
-def _end_with_descendants(_number: int, _frame: Any) -> None:
+def _end_with_descendants(number: int, _frame: Any) -> None:
     process.kill_descendants()
-    os._exit(1)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _send(descriptor: int, message: Dict[str, Any]) -> None:

@@ -199,7 +199,7 @@ def _rounded(seconds: Optional[float]) -> Optional[float]:
 
 
 def _number(text: Optional[str]) -> Optional[int]:
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and text.isdecimal() else None
 
 
 def _check(row: Dict[str, Any], result: Result) -> Check:

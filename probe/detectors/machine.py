@@ -220,7 +220,7 @@ def _security(host: Host, status: Dict[str, str], proc: Dict[str, Any]) -> Dict[
         "uid_map": " ; ".join((host.read_or_none("/proc/self/uid_map") or "").split("\n")[:4]).strip(" ;") or None,
         "proc_hidepid": proc["hidepid"],
         "proc_masked": proc["masked"],
-        "yama_ptrace_scope": int(yama) if yama and yama.strip().isdigit() else None,
+        "yama_ptrace_scope": int(yama) if yama and yama.strip().isdecimal() else None,
     }
 
 

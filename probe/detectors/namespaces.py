@@ -185,7 +185,7 @@ def _judge(
 def read_settings(host: Host) -> Dict[str, Optional[int]]:
     """The kernel's knobs, None where a knob does not exist or is no number."""
     texts = {name: (host.read_or_none(path) or "").strip() for name, path in SETTINGS.items()}
-    return {name: int(text) if text.isdigit() else None for name, text in texts.items()}
+    return {name: int(text) if text.isdecimal() else None for name, text in texts.items()}
 
 
 def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
