@@ -184,10 +184,13 @@ VERSION_IS_FINE = '[ "$1" = --version ] && { echo apptainer version 1.4.5; exit 
 HUNG_DEADLINE_S, HUNG_FACTORY_LIMIT_S = 8.0, 2.5
 CONFIG_FILE = ("--config", "/lab/glidein_config")
 MASKED_AS_BY_DOCKER = """
-for path in kcore keys timer_list; do mount --bind /dev/null /proc/$path; done
-for path in acpi scsi; do [ ! -d /proc/$path ] || mount -t tmpfs -o ro lab-mask /proc/$path; done
-for path in bus fs irq sys sysrq-trigger; do
-    mount --bind /proc/$path /proc/$path; mount -o remount,bind,ro /proc/$path
+for path in /proc/kcore /proc/keys /proc/timer_list /proc/acpi /proc/scsi; do
+    if [ -d $path ]; then mount -t tmpfs -o ro lab-mask $path
+    elif [ -e $path ]; then mount --bind /dev/null $path
+    fi
+done
+for path in /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do
+    if [ -e $path ]; then mount --bind $path $path; mount -o remount,bind,ro $path; fi
 done
 """
 NESTED = r"""
@@ -196,7 +199,8 @@ for name in bin sbin lib lib64; do [ ! -L /$name ] || cp -P /$name /lab/nested/;
 mkdir "$GLIDEIN_HOME/.apptainer"; chown "$GLIDEIN:" "$GLIDEIN_HOME/.apptainer"
 program /lab/nested-run <<END
 #!/bin/sh
-exec "$APPTAINER" -q exec --bind /usr,/etc,/lab,/scratch,/reports,/var/tmp /lab/nested env "PATH=\$PATH" "\$@"
+exec "$APPTAINER" -q exec --bind /usr,/etc,/lab,/scratch,/reports,/var/tmp /lab/nested \\
+    env -u APPTAINER_BIND -u SINGULARITY_BIND "PATH=\$PATH" "\$@"
 END
 """
 OASIS, CMS = "oasis.opensciencegrid.org", "cms.cern.ch"
@@ -284,7 +288,12 @@ CONDITIONS: dict[str, Condition] = {
         prepare="change ro /scratch",
     ),
     "scratch-all_full": Condition(
-        "nothing can be written anywhere: all is full",
+        "the disk is full: the working folder, /tmp and /var/tmp",
+        touches=touching("work", "tmp"),
+        prepare="fill /scratch /tmp /var/tmp",
+    ),
+    "scratch-and_memory_full": Condition(
+        "the disk is full, and /dev/shm is, too",
         touches=touching("work", "tmp"),
         prepare="fill /scratch /tmp /var/tmp /dev/shm",
     ),
@@ -319,6 +328,8 @@ CONDITIONS: dict[str, Condition] = {
         "/hung/work",
         "work",
         folder="/hung/work",
+        # A shell that is told PWD looks at it before it does anything: no program of ours would ever be started.
+        probe_wrapper=("env", "-u", "PWD", "-u", "OLDPWD"),
         files={"factory/file": "text\n", "probe/file": "text\n"},
     ),
     "stdin-closed": Condition(
@@ -332,7 +343,6 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "locale-broken": environment("the locale does not exist", "locale", LANG="xx_YY.UTF-8", LC_ALL="no_such_locale"),
     "path-empty": environment("PATH is empty", "path", PATH=""),
-    "path-unset": environment("PATH is not set", "path", PATH=None),
     "python-foreign": environment(
         "the environment is meant for another Python", "python", PYTHONHOME="/no/such/python", PYTHONPATH="/no/such"
     ),
@@ -341,7 +351,7 @@ CONDITIONS: dict[str, Condition] = {
     "nofile-64": limited("64 open files", "--nofile=64"),
     "fsize-64k": limited("files of 64 KiB at most", "--fsize=65536"),
     "address_space-2g": limited("2 GiB of address space", f"--as={2 << 30}"),
-    "address_space-400m": limited("400 MiB of address space", f"--as={400 << 20}"),
+    "address_space-300m": limited("300 MiB of address space", f"--as={300 << 20}"),
     # --- namespaces and outer containers ---
     "mntns-disabled": Condition(
         "user.max_mnt_namespaces is 0", touches=touching("userns"), wrapper=own_limits("max_mnt_namespaces 0")
@@ -394,7 +404,7 @@ CONDITIONS: dict[str, Condition] = {
         "inside a chroot: the kernel refuses user namespaces there",
         touches=touching("container"),
         prepare="mkdir /chroot; mount --rbind / /chroot",
-        before_user=("chroot", "/chroot"),
+        before_user=("sh", "-c", 'exec chroot /chroot sh -c "cd $PWD; exec \\"\\$@\\"" lab "$@"', "lab"),
     ),
     "proc-hidepid": Condition(
         "/proc is mounted with hidepid=2", touches=touching("proc"), prepare="mount -o remount,hidepid=2 /proc"
@@ -442,7 +452,7 @@ CONDITIONS: dict[str, Condition] = {
     "config-no_user_ns": configured("allow user ns", "no", "apptainer.conf forbids user namespaces"),
     "config-no_loop": configured("max loop devices", "0", "apptainer.conf allows no loop device"),
     "config-no_setuid": configured("allow setuid", "no", "apptainer.conf forbids setuid"),
-    "config-paths": configured("limit container paths", "/no/such", "images are allowed elsewhere only"),
+    "config-paths": configured("limit container paths", "/usr", "images are allowed elsewhere only"),
     "config-no_layer": Condition(
         "apptainer.conf has neither overlay nor underlay",
         touches=touching("configuration"),
@@ -515,7 +525,10 @@ CONDITIONS: dict[str, Condition] = {
     "images-only_there": Condition(
         "apptainer.conf allows images in the jobs' folder only",
         touches=touching("configuration", "image"),
-        prepare="mkdir /lab/allowed; cp -a \"$IMAGE\" /lab/allowed/busybox; configure 'limit container paths' \"$IMAGE,/lab/allowed\"",
+        prepare="""
+mkdir /lab/allowed; cp -a "$IMAGE" /lab/allowed/busybox
+configure 'limit container paths' "$IMAGE,/lab/allowed"
+""",
         probe_arguments=("--image", "/lab/allowed/busybox"),
     ),
 }

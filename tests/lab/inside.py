@@ -28,6 +28,9 @@ WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/root", "/home", "/scratch")  # pri
 BINARY = Path("/lab/bin/apptainer")  # a link, the first on PATH
 OUTPUT = Path("/reports/report.json")  # for a probe that cannot write to its standard output
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+# A glidein is a shell that starts programs as its children. Apptainer tells the difference: below another container, an
+# unpacked one finds its own session folder only as the child of a process that was started there (1.4.5).
+FROM_A_SHELL = ("/bin/sh", "-c", '"$@"; exit $?', "glidein")
 DYING_S = 1.0  # what killed processes get to vanish in
 PROBE_GRACE_S = 6.0  # after its deadline the probe is taken for hung
 
@@ -116,7 +119,7 @@ class Node:
         condition = self.condition
         become = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", "--"]
         before_user = [word.format(**self._names()) for word in condition.before_user]
-        ended = _run([*before_user, *become, *condition.wrapper, *command], self.environment(), limit_s)
+        ended = _run([*before_user, *become, *condition.wrapper, *FROM_A_SHELL, *command], self.environment(), limit_s)
         for mounted, standin in self.standins:
             if mounted.faults:
                 standin.heal(_repository(mounted))

@@ -32,7 +32,7 @@ class Node:
     images: Mapping[str, Said] = field(default_factory=dict)
     cvmfs: Mapping[str, Said] = field(default_factory=dict)
     alternatives: Mapping[str, str] = field(default_factory=dict)
-    complete: bool = True
+    complete: bool | None = True  # None: the deadline may come before the end, or not
 
     @property
     def condition(self) -> Condition:
@@ -59,7 +59,7 @@ class Node:
         }
         return {
             **{name: singularity.get(name) for name in ("usable", "mode", "reason")},
-            "complete": report.get("complete"),
+            "complete": report.get("complete") if self.complete is not None else None,
             "features": {name: (features[name]["status"], features[name]["reason"]) for name in self.features},
             "checks": {name: seen.check(name) for name in self.checks},
             "images": {name: seen.row("images", "ref", name) for name in self.images},
@@ -76,7 +76,7 @@ class Expected(TypedDict, total=False):
     images: Mapping[str, Said]
     cvmfs: Mapping[str, Said]
     alternatives: Mapping[str, str]
-    complete: bool
+    complete: bool | None
 
 
 def works(*conditions: str, mode: str = "unprivileged", **expected: Unpack[Expected]) -> Node:
@@ -91,7 +91,16 @@ def fails(reason: str, *conditions: str, **expected: Unpack[Expected]) -> Node:
 
 ALL_FEATURES = ("sandbox", "sif", "sif_zstd", "pid_namespace", "ipc_namespace", "contain", "bind_new_path", "workdir")
 WITHOUT_PID = "SINGULARITY_DISABLE_PID_NAMESPACES=1"
-NO_FUSE = {"sif": ("fail", "fuse_device_denied"), "sif_zstd": ("fail", "fuse_device_denied"), "sandbox": OK}
+SIF_TOO = {"sandbox": OK, "sif": OK, "sif_zstd": OK}
+CWD = "host.scratch./scratch/probe"
+
+
+def no_sif(reason: str) -> dict[str, Said]:
+    """SIF images fail for this reason, folders do not."""
+    return {"sandbox": OK, "sif": ("fail", reason), "sif_zstd": ("fail", reason)}
+
+
+NO_FUSE = no_sif("fuse_device_denied")
 
 NODES: dict[str, Node] = {
     "healthy-unprivileged": works(
@@ -124,6 +133,122 @@ NODES: dict[str, Node] = {
     "cvmfs-dead": works("cvmfs-dead", cvmfs={CMS: ("fail", "cvmfs_disconnected")}),
     "image-missing": works("image-missing", images={"/scratch/no/such/image": ("fail", "image_missing")}),
     "proc-masked-fuse-denied": fails(
-        "proc_masked", "proc_masked", "fuse-denied", features={**NO_FUSE}, alternatives={WITHOUT_PID: "ok"}
+        "proc_masked", "proc_masked", "fuse-denied", features=NO_FUSE, alternatives={WITHOUT_PID: "ok"}
     ),
+    "fuse-missing": works("fuse-missing", features=no_sif("fuse_device_missing")),
+    "squashfuse-missing": works("squashfuse-missing", features=no_sif("sif_converted_to_sandbox")),
+    "scratch-full": works("scratch-full", checks={CWD: ("fail", "scratch_full")}),
+    "scratch-out_of_inodes": works("scratch-out_of_inodes", checks={CWD: ("fail", "scratch_out_of_inodes")}),
+    "scratch-read_only": works("scratch-read_only", checks={CWD: ("fail", "scratch_read_only")}),
+    "scratch-all_full": works(
+        "scratch-all_full",
+        checks={CWD: ("fail", "scratch_full"), "host.scratch./tmp": ("fail", "scratch_full")},
+    ),
+    "scratch-and_memory_full": works("scratch-and_memory_full", checks={CWD: ("fail", "scratch_full")}),
+    "scratch-all_noexec": works("scratch-all_noexec", checks={CWD: ("fail", "scratch_noexec")}),
+    "tmpdir-noexec": works("tmpdir-noexec", checks={"host.scratch./lab/tmpdir": ("fail", "scratch_noexec")}),
+    "tmpdir-missing": works("tmpdir-missing", checks={"host.scratch./no/such/folder": ("fail", "scratch_unusable")}),
+    "tmpdir-hung": works("tmpdir-hung", checks={"host.scratch./hung/tmp": ("timeout", "scratch_unusable")}),
+    "home-missing": works("home-missing", checks={"host.home": ("fail", "home_unusable")}),
+    "home-unset": works("home-unset", checks={"host.home": ("fail", "home_unusable")}),
+    "home-denied": works("home-denied", checks={"host.home": ("fail", "home_unusable")}),
+    "home-read_only": works("home-read_only"),
+    "home-hung": fails(
+        "home_unusable", "home-hung", checks={"host.home": ("timeout", "home_unusable")}, complete=None
+    ),
+    "cwd-hung": fails(
+        "folder_unusable",
+        "cwd-hung",
+        checks={"host.scratch./hung/work/probe": ("timeout", "scratch_unusable")},
+        complete=None,
+    ),
+    "stdin-closed": works("stdin-closed"),
+    "stdout-closed": works("stdout-closed"),
+    "locale-broken": works("locale-broken"),
+    "path-empty": fails("runtime_not_found", "path-empty"),
+    "path-hung": fails("runtime_timeout", "path-hung", complete=None),
+    "python-foreign": works("python-foreign"),
+    "nproc-64": works("nproc-64", features=SIF_TOO),
+    "nproc-8": fails("resources_exhausted", "nproc-8", complete=None),
+    "nofile-64": works("nofile-64", features=SIF_TOO),
+    "fsize-64k": works("fsize-64k"),
+    "address_space-2g": works("address_space-2g"),
+    "address_space-300m": fails("resources_exhausted", "address_space-300m"),
+    "mntns-disabled": fails("mount_denied", "mntns-disabled", checks={"namespaces.mount": ("fail", "mount_denied")}),
+    "pidns-disabled": fails(
+        "pid_namespace_denied",
+        "pidns-disabled",
+        checks={"namespaces.pid": ("fail", "pid_namespace_denied")},
+        alternatives={WITHOUT_PID: "ok"},
+    ),
+    "ipcns-disabled": fails(
+        "ipc_namespace_denied", "ipcns-disabled", checks={"namespaces.ipc": ("fail", "ipc_namespace_denied")}
+    ),
+    "netns-disabled": works("netns-disabled", checks={"namespaces.net": ("fail", "net_namespace_denied")}),
+    "no_new_privs": works("no_new_privs", features=SIF_TOO),
+    "seccomp-userns": fails(
+        "userns_denied", "seccomp-userns", checks={"namespaces.user": ("fail", "userns_denied")}
+    ),
+    "seccomp-unshare": fails("userns_denied", "seccomp-unshare"),
+    "seccomp-mount": fails("mount_denied", "seccomp-mount", checks={"namespaces.mount": ("fail", "mount_denied")}),
+    "docker": fails("userns_denied", "docker", checks={"namespaces.user": ("fail", "userns_denied")}),
+    "docker-root": fails("userns_denied", "docker", "root-few_capabilities"),
+    "kubernetes": fails(
+        "proc_masked",
+        "kubernetes",
+        checks={"namespaces.pid": ("fail", "proc_masked")},
+        alternatives={WITHOUT_PID: "ok"},
+    ),
+    "kubernetes-pid_off": works("kubernetes", "pid-off", features={"pid_namespace": ("fail", "proc_masked")}),
+    "kubernetes-cvmfs-one_hung": fails(
+        "proc_masked",
+        "kubernetes",
+        "cvmfs-one_hung",
+        cvmfs={OASIS: OK, CMS: ("timeout", "cvmfs_hung")},
+        alternatives={WITHOUT_PID: "ok"},
+    ),
+    "inside_apptainer": works("inside_apptainer"),
+    "rootless_container": works("rootless_container", mode="fakeroot"),
+    "chroot": fails("userns_denied", "chroot", checks={"namespaces.user": ("fail", "userns_denied")}),
+    "proc-hidepid": works("proc-hidepid", features={"pid_namespace": OK}),
+    "root-few_capabilities": works("root-few_capabilities", mode="privileged"),
+    "root-capability_missing": fails("capabilities_missing", "root-full_wanted"),
+    "bind-bad": fails("runtime_options_invalid", "bind-bad"),
+    "bind-bad-old_name": fails("runtime_options_invalid", "bind-bad-old_name"),
+    "overlay-bad": fails("runtime_options_invalid", "overlay-bad"),
+    "debug": works("debug", features=SIF_TOO),
+    "opts-wrong": fails("runtime_options_invalid", "opts-wrong"),
+    "pid-off": works("pid-off", features={"pid_namespace": OK}),
+    "config-no_sandbox": fails(
+        "sandbox_disallowed_by_config",
+        "config-no_sandbox",
+        features={"sandbox": ("fail", "sandbox_disallowed_by_config"), "sif": OK},
+    ),
+    "config-no_sif": works("config-no_sif", features=no_sif("sif_disallowed_by_config")),
+    "config-no_binds": fails("bind_ignored_by_config", "config-no_binds", features={"sandbox": OK}),
+    "config-no_proc": fails("runtime_config_invalid", "config-no_proc"),
+    "config-no_pid_ns": works("config-no_pid_ns", features={"pid_namespace": ("fail", "pid_namespace_denied")}),
+    "config-no_user_ns": fails("userns_disabled", "config-no_user_ns", checks={"namespaces.user": OK}),
+    "config-no_loop": works("config-no_loop", features=SIF_TOO),
+    "config-no_setuid": works("config-no_setuid", features=SIF_TOO),
+    "config-paths": fails("sif_disallowed_by_config", "config-paths"),
+    "config-images_only_there": works("images-only_there", images={"/lab/allowed/busybox": OK}),
+    "config-no_layer": works(
+        "config-no_layer", features={"bind_new_path": ("fail", "no_overlay_or_underlay"), "sandbox": OK}
+    ),
+    "config-not_roots": works("config-not_roots"),
+    "config-garbled": fails("runtime_config_invalid", "config-garbled"),
+    "binary-hangs": fails("runtime_timeout", "binary-hangs"),
+    "binary-hangs-and-forks": fails("runtime_timeout", "binary-hangs-and-forks", complete=None),
+    "binary-fatal-exit_0": fails("runtime_wrong_output", "binary-fatal-exit_0"),
+    "binary-silent": fails("runtime_wrong_output", "binary-silent"),
+    "binary-killed": fails("runtime_crashed", "binary-killed"),
+    "binary-not_executable": fails("runtime_not_executable", "binary-not_executable"),
+    "binary-hung": fails("runtime_timeout", "binary-hung", complete=None),
+    "image-hung": works("image-hung", images={f"/cvmfs/{CMS}/images/el9": ("timeout", "cvmfs_hung")}),
+    "image-denied": works("image-denied", images={"/lab/image": ("fail", "image_unreadable")}),
+    "image-broken": works("image-broken", images={"/lab/image.sif": ("fail", "image_invalid")}),
+    "image-foreign": works("image-foreign", images={"/lab/foreign": ("fail", "image_wrong_arch")}),
+    "full-and-fuse-denied": works("scratch-all_full", "fuse-denied", features=NO_FUSE),
+    "no_layer-proc-masked": fails("proc_masked", "config-no_layer", "proc_masked", alternatives={WITHOUT_PID: "ok"}),
 }
