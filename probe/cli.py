@@ -324,7 +324,8 @@ def _explain(options: argparse.Namespace) -> int:
     try:
         text = render_explanation(report)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        _say("{} is not a whole report of schema version 1.0 ({!r}); make one with: singularity-probe run".format(source, error))
+        complaint = "{} is not a whole report of schema version 1.0 ({!r}); make one with: singularity-probe run"
+        _say(complaint.format(source, error))
         return EXIT_WRONG_USE
     return _print(text)
 

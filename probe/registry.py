@@ -34,5 +34,6 @@ DETECTORS = [
     _row("network", "network"),
     _row("credentials", "credentials"),
     _row("singularity", "singularity", ("runtimes", "scratch", "namespaces")),
+    _row("cvmfs_inside", "cvmfs_inside", ("scratch", "cvmfs", "singularity")),
     _row("images", "images", ("runtimes", "scratch", "singularity")),
 ]

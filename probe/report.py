@@ -29,6 +29,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
         for detector in detectors
     }
     data["host"]["scratch"] = data["scratch"]["scratch"]
+    data["singularity"]["features"]["cvmfs_inside"] = data["cvmfs_inside"]
     for runtime in data["runtimes"]:
         runtime["chosen"] = runtime["path"] == data["singularity"]["path"]
     report: Report = {

@@ -10,8 +10,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from probe import command_line, payload_run
 from probe.checks import Check, check
 from probe.command_line import Launch
-from probe.detectors import cvmfs_mounts
-from probe.detectors.machine import parse_mountinfo
 from probe.engine import Findings
 from probe.host import Host
 from probe.minimal_image import PAYLOAD_PATH
@@ -27,9 +25,11 @@ LOOK_LIMIT_S = 3.0
 AT_ONCE = 3
 
 NEW_PATH = "/singularity-probe/new/path"
+INSIDE = ("/srv",)
+# All but cvmfs_inside, which has a detector of its own.
 FEATURES = (
     "sandbox", "sif", "sif_zstd", "registry", "pid_namespace", "ipc_namespace", "contain", "bind_new_path",
-    "cvmfs_inside", "workdir", "fakeroot", "nv", "rocm",
+    "workdir", "fakeroot", "nv", "rocm",
 )  # fmt: skip
 NOT_TRIED = {
     "registry": "give an image with --image docker://... to try one",
@@ -113,12 +113,12 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         trials = Trials(host, work, facts, str(number))
         tried = _try_all_at_once(trials, runtime, launch, work, host.facts()["uid"] == 0)
         if tried.verdict.ok:
-            yield _findings(host, settings, tried, [], failed)
+            yield _findings(settings, tried, [], failed)
             return
         failed.append(tried)
         if settings.singularity:
             break
-    yield _findings(host, settings, failed[0], [], [])
+    yield _findings(settings, failed[0], [], [])
     yield _diagnose(host, settings, earlier, failed[0], work, folder)
 
 
@@ -179,7 +179,7 @@ def _try_all_at_once(
 ) -> Tried:
     """The optimistic start with all that a glidein uses, the SIF images and the other mode beside it."""
     combined = launch.with_binds("{}:{}".format(work["sandbox"], NEW_PATH))
-    starts = {"combined": Start(combined, work["sandbox"], _paths_inside(launch))}
+    starts = {"combined": Start(combined, work["sandbox"], INSIDE)}
     for feature in ("sif", "sif_zstd"):
         if work[feature]:
             starts[feature] = Start(launch, work[feature])
@@ -191,13 +191,8 @@ def _try_all_at_once(
     if verdicts["combined"].ok:
         return Tried(runtime, launch, verdicts["combined"], verdicts, as_root)
     limit_s = HUNG_LIMIT_S if verdicts["combined"].status == "timeout" else RUN_LIMIT_S
-    verdicts.update(trials.run({"factory": Start(launch, work["sandbox"], _paths_inside(launch))}, limit_s))
+    verdicts.update(trials.run({"factory": Start(launch, work["sandbox"], INSIDE)}, limit_s))
     return Tried(runtime, launch, verdicts["factory"], verdicts, as_root)
-
-
-def _paths_inside(launch: Launch) -> Tuple[str, ...]:
-    bound = any(bind == "/cvmfs" or bind.endswith(":/cvmfs") for bind in launch.binds)
-    return ("/srv", "/cvmfs") if bound else ("/srv",)
 
 
 def _diagnose(
@@ -227,7 +222,7 @@ def _diagnose(
         for number, (change, _) in enumerate(changes)
     ]
     alternatives += _other_binaries(host, settings, earlier, tried, work, limit_s)
-    return _findings(host, settings, tried._replace(verdicts=dict(verdicts, **tried.verdicts)), alternatives, [])
+    return _findings(settings, tried._replace(verdicts=dict(verdicts, **tried.verdicts)), alternatives, [])
 
 
 def _possible_changes(launch: Launch) -> List[Tuple[Dict[str, str], Launch]]:
@@ -269,9 +264,7 @@ def _other_binaries(
     return found
 
 
-def _findings(
-    host: Host, settings: Settings, tried: Tried, alternatives: List[Dict[str, Any]], refused: List[Tried]
-) -> Findings:
+def _findings(settings: Settings, tried: Tried, alternatives: List[Dict[str, Any]], refused: List[Tried]) -> Findings:
     """The report's ``singularity`` and its checks, from what was tried so far."""
     verdict, runtime = tried.verdict, tried.runtime
     message = verdict.message
@@ -281,7 +274,7 @@ def _findings(
         )
     overall = dict(verdict.as_check("singularity"), message=message)
     modes = _modes(tried)
-    features = {name: _feature(name, tried, host, settings) for name in FEATURES}
+    features = {name: _feature(name, tried) for name in FEATURES}
     image = settings.images[0] if settings.images else "IMAGE"
     data = {
         "usable": verdict.ok if verdict.status in ("ok", "fail", "timeout") else None,
@@ -322,12 +315,10 @@ def _modes(tried: Tried) -> Dict[str, Check]:
 
 
 # Which start tells about a feature when the whole was tried at once, and what must be true of it.
-def _feature(name: str, tried: Tried, host: Host, settings: Settings) -> Check:
+def _feature(name: str, tried: Tried) -> Check:
     identifier = "singularity.features." + name
     if name in NOT_TRIED:
         return check(identifier, "skipped", "not_requested", NOT_TRIED[name])
-    if name == "cvmfs_inside":
-        return _cvmfs_inside(identifier, tried, host, settings)
     single = tried.verdicts.get(name)
     if name in ("sif", "sif_zstd"):
         return _sif(identifier, single)
@@ -357,18 +348,6 @@ def _sif(identifier: str, verdict: Optional[Verdict]) -> Check:
             identifier, "fail", "sif_converted_to_sandbox", converted[0].strip(), verdict.outcome.duration_s, **evidence
         )
     return found
-
-
-def _cvmfs_inside(identifier: str, tried: Tried, host: Host, settings: Settings) -> Check:
-    mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
-    if not cvmfs_mounts.mounted_under(mounts, settings.cvmfs_mount_dir or cvmfs_mounts.DEFAULT_DIR):
-        return check(identifier, "skipped", "cvmfs_not_mounted", "nothing to see: CVMFS is not mounted here")
-    if not tried.verdict.ok:
-        return check(identifier, "unknown", "prerequisite_failed", "no container starts")
-    error = tried.verdict.seen.paths.get("/cvmfs")
-    if error == 0:
-        return check(identifier, "ok", None, "/cvmfs can be opened inside")
-    return check(identifier, "fail", "autofs_not_visible_inside", "/cvmfs inside: errno {}".format(error), errno=error)
 
 
 def _without_a_run(obstacle: Check, runtimes: List[Dict[str, Any]]) -> Findings:

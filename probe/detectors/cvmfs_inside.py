@@ -1,0 +1,63 @@
+"""CVMFS as a job sees it: repositories that give data on the host, opened from inside a container.
+
+An automounted repository may be there on the host and missing inside (singularity issue 890). Only repositories that were
+found good are opened: a hung one would hang this start too, and the host's verdict on it stands already.
+"""
+
+from typing import Any, Dict, Iterator, List, Optional
+
+from probe import command_line
+from probe.checks import Check, check
+from probe.detectors import singularity
+from probe.detectors.cvmfs_mounts import DEFAULT_DIR
+from probe.engine import Findings
+from probe.host import Host
+from probe.settings import Settings
+
+IDENTIFIER = "singularity.features.cvmfs_inside"
+# Enough to tell; the bind is one for all of them.
+REPOSITORIES_TRIED = 8
+
+
+def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
+    """One check: the report's ``singularity.features.cvmfs_inside``."""
+    good = [row["name"] for row in earlier["cvmfs"]["repositories"] if row["status"] == "ok"]
+    obstacle = _obstacle(earlier, good)
+    found = obstacle or _start(host, settings, earlier, good[:REPOSITORIES_TRIED])
+    yield {"data": found, "checks": [found]}
+
+
+def _obstacle(earlier: Dict[str, Any], good: List[str]) -> Optional[Check]:
+    if earlier["cvmfs"]["kind"] == "none":
+        return check(IDENTIFIER, "skipped", "cvmfs_not_mounted", "nothing to see: CVMFS is not mounted here")
+    if not good:
+        return check(IDENTIFIER, "skipped", "prerequisite_failed", "no repository gives data on the host")
+    if not earlier["singularity"]["usable"]:
+        return check(IDENTIFIER, "unknown", "prerequisite_failed", "no container starts")
+    if not earlier["scratch"].get("sandbox"):
+        return check(IDENTIFIER, "unknown", "cannot_be_tried", "no test image could be made")
+    return None
+
+
+def _start(host: Host, settings: Settings, earlier: Dict[str, Any], names: List[str]) -> Check:
+    work = earlier["scratch"]
+    folder = host.facts()["folder"] or work["work_folder"]
+    binds = singularity.existing_binds(host, settings)
+    launch = command_line.factory_launch(settings, earlier["singularity"]["path"], folder, binds)
+    paths = tuple(DEFAULT_DIR + "/" + name for name in names)
+    trials = singularity.Trials(host, work, {}, "inside")
+    verdict = trials.run({"cvmfs": singularity.Start(launch, work["sandbox"], paths)})["cvmfs"]
+    if not verdict.ok:
+        return verdict.as_check(IDENTIFIER)
+    missing = [path for path in paths if verdict.seen.paths.get(path) != 0]
+    seen = ["{}: errno {}".format(path, error) for path, error in verdict.seen.paths.items()]
+    if missing:
+        message = "good on the host, but not inside: " + ", ".join(missing)
+        return check(IDENTIFIER, "fail", "autofs_not_visible_inside", message, verdict.outcome.duration_s, inside=seen)
+    message = "seen inside: " + ", ".join(names)
+    return check(IDENTIFIER, "ok", None, message, verdict.outcome.duration_s, inside=seen)
+
+
+def unknown(status: str, reason: str, message: str) -> Check:
+    """The check where this detector never answered."""
+    return check(IDENTIFIER, status, reason, message)
