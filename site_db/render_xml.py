@@ -18,7 +18,7 @@ def render_xml(proposals: Proposals, rules: Rules | None = None) -> str:
     """The fragment, one well-formed `<entry>` element, ending with a line feed."""
     rules = rules or default_rules()
     lines = [
-        f"            {_attr(rules.attributes[item.attribute], item.value)}"
+        f"            {render_attr(rules.attributes[item.attribute], item.value)}"
         for item in sorted(proposals.proposals, key=lambda item: item.attribute)
     ]
     entry = f"      <entry name={quoted(proposals.entry)}>"
@@ -40,7 +40,8 @@ def xml_text(text: str) -> str:
     return _NO_CHARACTER.sub("\ufffd", storable(text))
 
 
-def _attr(attribute: Attribute, value: str) -> str:
+def render_attr(attribute: Attribute, value: str) -> str:
+    """One `<attr .../>` as the factories' files write it."""
     values = {
         "name": attribute.name,
         "const": attribute.const,
