@@ -79,6 +79,22 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class ChangeRules:
+    """The section `changes`: what makes a change of an entry; the meaning of each is told in rules.toml."""
+
+    noise: float
+    shares: tuple[float, ...]
+    suspect: float
+    confirm: float
+    nodes: int
+    close_reports: int
+    settle_days: int
+    expected_nodes: int
+    expected_share: float
+    gone: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Rules:
     """All rules. `options`, `alternatives`, `require` and `gpu_slots` are the sections of rules.toml as they are."""
 
@@ -92,6 +108,7 @@ class Rules:
     overview: tuple[str, ...]
     image_answers: Mapping[str, Literal["yes", "no"]]
     traits: tuple[Trait, ...]
+    changes: ChangeRules
     attributes: Mapping[str, Attribute]
     options: Mapping[str, Any]
     alternatives: Mapping[str, Any]
@@ -133,6 +150,13 @@ def parse_rules(text: str) -> Rules:
         overview=tuple(data["overview"]["capabilities"]),
         image_answers=data["images"],
         traits=tuple(Trait(row["name"], row["title"], tuple(map(steps, row["found"]))) for row in data["traits"]),
+        changes=ChangeRules(
+            **{
+                **data["changes"],
+                "shares": tuple(data["changes"]["shares"]),
+                "gone": frozenset(data["changes"]["gone"]),
+            }
+        ),
         attributes={
             row["name"]: Attribute(**{**row, "pattern": re.compile(row["pattern"])}) for row in data["attributes"]
         },

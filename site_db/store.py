@@ -10,6 +10,7 @@ from site_db import tables
 from site_db.engine import migrate, open_engine, place, told_plainly, use_write_ahead_log
 from site_db.recording import record
 from site_db.reduction import Submission, reduce_report
+from site_db.rules import Rules, default_rules
 
 __all__ = ["Store", "Submission"]
 
@@ -17,8 +18,9 @@ __all__ = ["Store", "Submission"]
 class Store:
     """An open database. `Store.open(url)`; safe to share between threads; SQLite lets one write at a time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, rules: Rules | None = None) -> None:
         self._engine = engine
+        self._rules = rules or default_rules()
 
     @classmethod
     def open(cls, url: str) -> "Store":
@@ -55,6 +57,12 @@ class Store:
         with told_plainly(self._engine), self._engine.connect() as connection:
             yield connection
 
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a transaction that is committed at the end of the block. Raises DatabaseUnavailable."""
+        with told_plainly(self._engine), self._engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
     def add(self, submissions: Sequence[Submission]) -> list[str]:
         """Store `submissions` in one transaction: "new" or "known" for each, in their order.
 
@@ -64,7 +72,7 @@ class Store:
         reduced = [reduce_report(submission) for submission in submissions]
         first_of = {item.report_id: item for item in reversed(reduced)}
         with told_plainly(self._engine), self._engine.execution_options(writes=True).begin() as connection:
-            added = record(connection, first_of.values())
+            added = record(connection, first_of.values(), self._rules)
         return ["new" if item.report_id in added and item is first_of[item.report_id] else "known" for item in reduced]
 
     def raw_report(self, report_id: bytes) -> bytes | None:

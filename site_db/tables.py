@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.schema import SchemaItem
 
 # Names by rule, so that a migration can drop a constraint by its name on both databases.
 metadata = MetaData(
@@ -190,4 +192,77 @@ policy_rows = Table(
     Column("reason", Text, nullable=False),
     Column("dated", String(10), nullable=False),  # ISO dates: they sort as texts
     Column("expires", String(10), nullable=False),
+)
+
+
+def _counted(scope: str) -> list[SchemaItem]:
+    """The columns of a count of nodes: those whose newest report under this entry or site was made on `day`."""
+    return [
+        Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, UTC
+        Column(f"{scope}_id", ForeignKey(f"{_PLURALS[scope]}.id"), primary_key=True),
+        Column("profile_id", ForeignKey("profiles.id"), primary_key=True),
+        Column("nodes", Integer, nullable=False),
+        Column("oldest", BigInteger, nullable=False),
+        Column("newest", BigInteger, nullable=False),
+        Column("report", ForeignKey("reports.id")),
+    ]
+
+
+def _totals(scope: str) -> list[SchemaItem]:
+    return [
+        Column(f"{scope}_id", ForeignKey(f"{_PLURALS[scope]}.id"), primary_key=True),
+        Column("nodes", Integer, nullable=False),
+        Column("reports", BigInteger, nullable=False),
+        Column("newest", BigInteger, nullable=False),
+    ]
+
+
+_PLURALS = {"entry": "entries", "site": "sites"}
+
+entry_counts = Table("entry_counts", metadata, *_counted("entry"))
+site_counts = Table("site_counts", metadata, *_counted("site"))
+entry_totals = Table("entry_totals", metadata, *_totals("entry"))
+site_totals = Table("site_totals", metadata, *_totals("site"))
+
+daily_nodes = Table(
+    "daily_nodes",
+    metadata,
+    Column("entry_id", ForeignKey("entries.id"), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("profile_id", ForeignKey("profiles.id"), primary_key=True),
+    Column("nodes", Integer, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("entry_id", ForeignKey("entries.id"), nullable=False),
+    Column("capability", Text, nullable=False),
+    Column("direction", String(8), nullable=False),  # lost, gained
+    Column("state", String(16), nullable=False),  # suspected, confirmed, closed, settled
+    Column("first_at", BigInteger, nullable=False),
+    Column("first_node_id", ForeignKey("nodes.id"), nullable=False),
+    Column("first_report", ForeignKey("reports.id")),
+    Column("last_at", BigInteger, nullable=False),
+    Column("confirmed_at", BigInteger),
+    Column("closed_at", BigInteger),
+    Column("told_at", BigInteger),
+    Column("reason", String(64)),
+    Column("nodes", Integer, nullable=False),
+    Column("returned", Integer, nullable=False),
+    Column("flaps", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("evidence", Text, nullable=False),  # JSON: scores by share, reports by node
+    Index(None, "entry_id", "state"),
+    Index(None, "confirmed_at"),
+)
+
+deviations = Table(
+    "deviations",
+    metadata,
+    Column("entry_id", ForeignKey("entries.id"), primary_key=True),
+    Column("node_id", ForeignKey("nodes.id"), primary_key=True),
+    Column("capability", Text, primary_key=True),
+    Column("expected", String(8), nullable=False),  # what the node answered before: yes, no
 )
