@@ -228,9 +228,7 @@ def glidein(tmp_path: Path, path: Path) -> Path:
     return work
 
 
-def test_without_python_a_custom_script_tells_the_glidein(
-    program: Path, path: Path, shell: list[str], glidein: Path
-):
+def test_without_python_a_custom_script_tells_the_glidein(program: Path, path: Path, shell: list[str], glidein: Path):
     answer = run([*shell, program, "glidein_config", "main"], path, cwd=glidein)
     assert (answer.returncode, answer.stdout) == (0, 'PROBE_STATUS = "python_missing"\n')
     assert "python_missing" in answer.stderr

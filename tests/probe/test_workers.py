@@ -238,5 +238,5 @@ def test_no_descriptor_is_lost():
 
 def test_a_worker_holds_none_of_our_streams():
     """One that cannot be killed would keep the reader of our stdout waiting: a glidein's wrapper, a pipe."""
-    streams = one(lambda: iter([[os.readlink(f"/proc/self/fd/{number}") for number in range(3)]])).value  # noqa: PTH115
+    streams = one(lambda: iter([[os.readlink(f"/proc/self/fd/{number}") for number in range(3)]])).value  # noqa: PTH115 - short
     assert streams == ["/dev/null"] * 3

@@ -1,0 +1,72 @@
+"""The probe on every Python that a node may have: checked statically, and run under those that are here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.probe.samples import ROOT, SCHEMA
+from tests.pythons import SUPPORTED, python
+
+
+@pytest.fixture(scope="module")
+def single_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("built") / "singularity-probe"
+    subprocess.run([ROOT / "scripts/build-probe", "--output", path], check=True, capture_output=True, timeout=120)
+    return path
+
+
+def run(command: list[str | Path], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder)}
+    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120)
+
+
+def test_nothing_in_the_probe_is_newer_than_python_3_6():
+    vermin = Path(sys.executable).with_name("vermin")
+    answer = run([vermin, "-t=3.6-", "--no-tips", "--violations", ROOT / "probe"], ROOT)
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_the_tools_for_captured_hosts_run_on_python_3_6_too():
+    vermin = Path(sys.executable).with_name("vermin")
+    files = [ROOT / "tests/hosts" / name for name in ("playing.py", "recording.py", "replay.py", "masking.py")]
+    answer = run(
+        [vermin, "-t=3.6-", "--no-tips", "--violations", "--no-parse-comments", *files, ROOT / "scripts/capture-host"],
+        ROOT,
+    )
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_the_single_file_runs_under_this_python(single_file: Path, tmp_path: Path, version: str):
+    interpreter = python(version)
+    told = run([interpreter, single_file, "--version"], tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("singularity-probe ")
+    answer = run([interpreter, single_file, "run"], tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    report = json.loads(answer.stdout)
+    assert [error.message for error in Draft202012Validator(SCHEMA).iter_errors(report)] == []
+    assert report["complete"] is True
+    assert report["probe"]["python"].startswith(version + ".")
+    assert "probe_error" not in {row["reason"] for row in report["checks"]}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_the_probe_runs_without_a_warning_of_this_python(single_file: Path, tmp_path: Path, version: str):
+    """What will be an error in the next release is one here."""
+    answer = run([python(version), "-W", "error", single_file, "run", "--format", "text"], tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "probe_error" not in answer.stdout
+
+
+@pytest.mark.parametrize("version", [SUPPORTED[0]])
+def test_a_host_is_captured_with_the_oldest_python(tmp_path: Path, version: str):
+    command = [python(version), ROOT / "scripts/capture-host", "here", "--output", tmp_path / "hosts"]
+    answer = run(command, tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "hosts/here/host.json").exists()
