@@ -46,6 +46,7 @@ class Request:
     probe: str
     new_root: str
     keep: list[str]
+    probe_runs: int
 
 
 class Ended(NamedTuple):
@@ -111,20 +112,21 @@ class Node:
             "LAB_TOOLS": str(TOOLS),
         }
 
-    def run(self, name: str, command: Iterable[str], limit_s: float) -> Ended:
-        """Runs a command in its own folder, as the glidein, with the faults of the mounts on."""
-        os.chdir(f"{self.condition.folder}/{name}")
-        for mounted, standin in self.standins:
-            _break(mounted, standin)
-        condition = self.condition
-        become = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", "--"]
-        before_user = [word.format(**self._names()) for word in condition.before_user]
-        ended = _run([*before_user, *become, *condition.wrapper, *FROM_A_SHELL, *command], self.environment(), limit_s)
+    def enter(self, name: str) -> None:
+        """Goes to a command's folder; from now on the mounts have their faults, and whatever hung before goes on."""
         for mounted, standin in self.standins:
             if mounted.faults:
                 standin.heal(_repository(mounted))
-        os.chdir("/")
-        return ended
+        os.chdir(f"{self.condition.folder}/{name}")
+        for mounted, standin in self.standins:
+            _break(mounted, standin)
+
+    def run(self, command: Iterable[str], limit_s: float) -> Ended:
+        """Runs a command as the glidein, in the folder that was entered."""
+        condition = self.condition
+        become = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", "--"]
+        before_user = [word.format(**self._names()) for word in condition.before_user]
+        return _run([*before_user, *become, *condition.wrapper, *FROM_A_SHELL, *command], self.environment(), limit_s)
 
     def factory_command(self) -> list[str]:
         """GlideinWMS's own test of a container (singularity_lib.sh), with an image that is fine."""
@@ -168,7 +170,7 @@ def _standin(mounted: Mounted) -> StandIn:
 
 def _break(mounted: Mounted, standin: StandIn) -> None:
     if mounted.dies:
-        standin.die()
+        standin.die()  # a second time does nothing
     elif mounted.faults:
         standin.set(_repository(mounted), *mounted.faults)
 
@@ -262,12 +264,15 @@ def observe(node: Node) -> dict[str, Any]:
     """The factory's command, then the probe in a clean place, and what the probe left."""
     avoid = [mounted.point for mounted in node.condition.mounts]
     at_first, clean = set(processes()), files(avoid)
-    factory = node.run("factory", node.factory_command(), node.condition.factory_limit_s)
+    node.enter("factory")
+    factory = node.run(node.factory_command(), node.condition.factory_limit_s)
     kill(set(processes()) - at_first)
+    node.enter("probe")  # what hung ends here: it was killed
     await_end(set(processes()) - at_first)
     remove(files(avoid) - clean)
     known, clean, mounts = set(processes()), files(avoid), mount_points()
-    probe = node.run("probe", node.probe_command(), node.condition.deadline_s + PROBE_GRACE_S)
+    for _ in range(node.request.probe_runs):
+        probe = node.run(node.probe_command(), node.condition.deadline_s + PROBE_GRACE_S)
     left = {
         "processes": sorted(await_end(set(processes()) - known).values()),
         "files": sorted(files(avoid) - clean),

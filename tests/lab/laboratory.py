@@ -126,8 +126,11 @@ class Laboratory:
     image: Path
     probe: Path
 
-    def observe(self, conditions: Sequence[str]) -> Observation:
-        """Makes a node with these conditions (names of CONDITIONS) and runs both commands on it; LabError."""
+    def observe(self, conditions: Sequence[str], probe_runs: int = 1) -> Observation:
+        """Makes a node with these conditions (names of CONDITIONS) and runs both commands on it; LabError.
+
+        Of several runs of the probe the last is told, and what all of them left.
+        """
         keep = [ROOT, sys.prefix, sys.base_prefix, self.lab, self.apptainer.parents[2], self.probe.parent]
         with tempfile.TemporaryDirectory(prefix="root-", dir=self.lab) as new_root:
             request = {
@@ -138,6 +141,7 @@ class Laboratory:
                 "probe": str(self.probe),
                 "new_root": new_root,
                 "keep": [str(folder) for folder in keep],
+                "probe_runs": probe_runs,
             }
             done = subprocess.run(
                 [*NAMESPACES, sys.executable, "-m", "tests.lab.inside"],
