@@ -17,7 +17,6 @@ from reports import pages
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.intake import utc_now
 from reports.metrics import CONTENT_TYPE, Metrics
-from reports.node_list import list_nodes
 from reports.openapi import PAGED, RECEIVE, Described, Operation, description
 from reports.problems import HttpProblem
 from reports.receiving import Receiver
@@ -132,7 +131,7 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         named("sites", "site", views.site_report),
         listed("entries", all_entries),
         named("entries", "entry", views.entry_report),
-        listed("nodes", lambda request: list_nodes(store, request.query_params.get("after", "")), PAGED),
+        listed("nodes", lambda request: views.list_nodes(store, request.query_params.get("after", "")).to_dict(), PAGED),
         named("nodes", "node", views.node_report),
         Row("/", overview, Operation("The sites, for people", "A page", "text/html", refusals=_REFUSALS)),
     ]

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from alembic import command
@@ -55,6 +56,19 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def make_folder(engine: Engine) -> None:
+    """SQLite: make the folder of the file where it is missing. Raises DatabaseUnavailable."""
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
+        return
+    folder = Path(path).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{place(engine)}: the folder {folder} cannot be made: {error.strerror}."
+        raise DatabaseUnavailable(message, "Make the folder for this user, or give another path.") from error
 
 
 def place(engine: Engine) -> str:

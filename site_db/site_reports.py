@@ -144,6 +144,25 @@ class NodeReport(SiteReportPart):
 
 
 @dataclass(frozen=True)
+class NodeSummary:
+    """One line in the list of nodes."""
+
+    machine_id: str
+    hostname: str
+    entries: int
+    reports: int
+    newest: datetime
+
+
+@dataclass(frozen=True)
+class NodePage(SiteReportPart):
+    """A page of the list of nodes; `next` is the `after` of the page that follows, or None."""
+
+    nodes: tuple[NodeSummary, ...]
+    next: str | None
+
+
+@dataclass(frozen=True)
 class ExplainedReason:
     """A reason in words, and on how many nodes it was given."""
 

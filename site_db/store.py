@@ -7,7 +7,7 @@ import zstandard
 from sqlalchemy import Connection, Engine, select, text
 
 from site_db import tables
-from site_db.engine import migrate, open_engine, place, told_plainly, use_write_ahead_log
+from site_db.engine import make_folder, migrate, open_engine, place, told_plainly, use_write_ahead_log
 from site_db.recording import record
 from site_db.reduction import Submission, reduce_report
 from site_db.rules import Rules, default_rules
@@ -24,12 +24,13 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> "Store":
-        """Open (SQLite: make) the database at `url` and bring it to this release's form.
+        """Open (SQLite: make, its folder too) the database at `url` and bring it to this release's form.
 
-        Raises DatabaseTooNew, DatabaseUnavailable. A SQLite file's folder has to exist.
+        Raises DatabaseTooNew, DatabaseUnavailable.
         """
         engine = open_engine(url)
         try:
+            make_folder(engine)
             migrate(engine)
             use_write_ahead_log(engine)
         except BaseException:

@@ -6,7 +6,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,22 @@ from sqlalchemy import Connection, func, or_, select
 from site_db import tables
 from site_db.errors import AmbiguousName, UnknownName
 from site_db.kinds import kinds_of
-from site_db.queries import ENTRIES, NODES, NOTHING_SEEN, OBSERVED, SITES, ImageCount, Seen, images, node_groups, seen
+from site_db.queries import (
+    ENTRIES,
+    NODES,
+    NOTHING_SEEN,
+    OBSERVED,
+    SITES,
+    ImageCount,
+    Seen,
+    groups_by_entry,
+    groups_by_site,
+    images,
+    newest_group,
+    node_groups,
+    seen_by_entry,
+    seen_by_site,
+)
 from site_db.reasons import explain_reason
 from site_db.rules import Rules, default_rules, find
 from site_db.site_reports import (
@@ -26,8 +41,10 @@ from site_db.site_reports import (
     Explanation,
     Freshness,
     ImageVerdict,
+    NodePage,
     NodeReport,
     NodeSeen,
+    NodeSummary,
     SiteList,
     SiteReport,
     SiteSummary,
@@ -37,6 +54,7 @@ from site_db.store import Store
 from site_db.times import microseconds, moment
 from site_db.verdicts import Evidence, NodeGroup, Tally, Verdict, capabilities_of, judge, judge_all
 
+NODES_A_PAGE = 500
 # What of a check explains it; the rest (single steps) is in the raw report.
 _TELLING = ("id", "status", "usable", "reason", "message", "remedy", "errno", "limit", "command", "evidence")
 
@@ -56,8 +74,8 @@ def list_sites(store: Store, now: datetime, rules: Rules | None = None) -> SiteL
     """All sites, with the verdicts of the overview."""
     rules = rules or default_rules()
     with store.reading() as connection:
-        groups = node_groups(connection, _since(now, rules), by=ENTRIES.site_id)
-        ever = seen(connection, ENTRIES.site_id)
+        groups = groups_by_site(connection, _since(now, rules))
+        ever = seen_by_site(connection)
         query = (
             select(SITES.id, SITES.name, func.count(ENTRIES.id).label("entries"))
             .outerjoin_from(tables.sites, tables.entries)
@@ -92,11 +110,10 @@ def site_report(store: Store, name: str, now: datetime, rules: Rules | None = No
         number = connection.scalar(select(SITES.id).where(SITES.name == name))
         if number is None:
             raise UnknownName("site", name, connection.scalars(select(SITES.name)))
-        scope = ENTRIES.site_id == number
-        groups = node_groups(connection, _since(now, rules), scope).get(None, [])
-        ever = seen(connection, ENTRIES.site_id, scope).get(number, NOTHING_SEEN)
+        groups = groups_by_site(connection, _since(now, rules), number).get(number, [])
+        ever = seen_by_site(connection, number).get(number, NOTHING_SEEN)
         entries = _entry_summaries(connection, now, rules, number)
-        tried = images(connection, _since(now, rules), scope)
+        tried = images(connection, _since(now, rules), ENTRIES.site_id == number)
     return SiteReport(
         name=name,
         generated_at=now,
@@ -115,10 +132,9 @@ def entry_report(store: Store, name: str, now: datetime, rules: Rules | None = N
     rules = rules or default_rules()
     with store.reading() as connection:
         entry = find_entry(connection, name)
-        scope = ENTRIES.id == entry.id
-        groups = node_groups(connection, _since(now, rules), scope).get(None, [])
-        ever = seen(connection, ENTRIES.id, scope).get(entry.id, NOTHING_SEEN)
-        tried = images(connection, _since(now, rules), scope)
+        groups = node_groups(connection, _since(now, rules), OBSERVED.entry_id == entry.id)
+        ever = seen_by_entry(connection, [entry.id]).get(entry.id, NOTHING_SEEN)
+        tried = images(connection, _since(now, rules), ENTRIES.id == entry.id)
     return EntryReport(
         name=entry.name,
         factory=entry.factory,
@@ -146,7 +162,7 @@ def node_report(store: Store, name: str, now: datetime, rules: Rules | None = No
         if len(nodes) > 1:
             raise AmbiguousName("node", name, [node.machine_id for node in nodes])
         node = nodes[0]
-        (newest,) = node_groups(connection, 0, OBSERVED.node_id == node.id)[None]
+        newest = newest_group(connection, node.id)
         places = _seen_at(connection, node.id)
         tried = images(connection, 0, OBSERVED.node_id == node.id)
     return NodeReport(
@@ -164,12 +180,28 @@ def node_report(store: Store, name: str, now: datetime, rules: Rules | None = No
     )
 
 
+def list_nodes(store: Store, after: str = "") -> NodePage:
+    """Up to NODES_A_PAGE nodes whose machine id comes after `after`: a list by machine id stays put between pages."""
+    query = (
+        select(NODES.machine_id, NODES.hostname, func.count(), func.sum(OBSERVED["count"]), func.max(OBSERVED.created_at))
+        .join_from(tables.nodes, tables.observations)
+        .where(NODES.machine_id > storable(after))
+        .group_by(NODES.id, NODES.machine_id, NODES.hostname)
+        .order_by(NODES.machine_id)
+        .limit(NODES_A_PAGE + 1)
+    )
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+    nodes = tuple(NodeSummary(row[0], row[1], row[2], int(row[3]), moment(row[4])) for row in rows[:NODES_A_PAGE])
+    return NodePage(nodes, nodes[-1].machine_id if len(rows) > NODES_A_PAGE else None)
+
+
 def why(store: Store, entry: str, capability: str, now: datetime, rules: Rules | None = None) -> Explanation:
     """Why the verdict on one capability of one entry is what it is: reasons in words, and what example reports say."""
     rules = rules or default_rules()
     with store.reading() as connection:
         found = find_entry(connection, entry)
-        groups = node_groups(connection, _since(now, rules), ENTRIES.id == found.id).get(None, [])
+        groups = node_groups(connection, _since(now, rules), OBSERVED.entry_id == found.id)
     wanted = rules.capability(storable(capability))
     if wanted is None:
         raise UnknownName("capability", capability, [row.name for row in capabilities_of(groups, rules)])
@@ -194,7 +226,16 @@ def entry_groups(
     with store.reading() as connection:
         entry = find_entry(connection, name)
         since = _since(now, rules or default_rules())
-        return entry, node_groups(connection, since, ENTRIES.id == entry.id).get(None, [])
+        return entry, node_groups(connection, since, OBSERVED.entry_id == entry.id)
+
+
+def all_entry_groups(
+    store: Store, now: datetime, rules: Rules | None = None
+) -> list[tuple[EntryName, list[NodeGroup]]]:
+    """Every entry that ever reported with its recent nodes by profile, in one go: what drift is found from."""
+    with store.reading() as connection:
+        groups = groups_by_entry(connection, _since(now, rules or default_rules()))
+        return [(entry, groups.get(entry.id, [])) for entry in _entry_names(connection)]
 
 
 def find_entry(connection: Connection, name: str) -> EntryName:
@@ -224,9 +265,9 @@ def _entry_names(connection: Connection, *conditions: Any) -> list[EntryName]:  
 def _entry_summaries(
     connection: Connection, now: datetime, rules: Rules, site_id: int | None = None
 ) -> tuple[EntrySummary, ...]:
-    scope = None if site_id is None else ENTRIES.site_id == site_id
-    groups = node_groups(connection, _since(now, rules), scope, by=ENTRIES.id)
-    ever = seen(connection, ENTRIES.id, scope)
+    entries = _entry_names(connection, *([] if site_id is None else [ENTRIES.site_id == site_id]))
+    groups = groups_by_entry(connection, _since(now, rules), site_id)
+    ever = seen_by_entry(connection, None if site_id is None else [entry.id for entry in entries])
     summaries = [
         EntrySummary(
             name=entry.name,
@@ -236,7 +277,7 @@ def _entry_summaries(
             freshness=_freshness(groups.get(entry.id, []), ever.get(entry.id, NOTHING_SEEN)),
             verdicts=_overview(groups.get(entry.id, []), rules),
         )
-        for entry in _entry_names(connection, *([] if scope is None else [scope]))
+        for entry in entries
     ]
     return tuple(summaries)
 
@@ -262,7 +303,9 @@ def _seen_at(connection: Connection, node_id: int) -> tuple[NodeSeen, ...]:
 
 
 def _since(now: datetime, rules: Rules) -> int:
-    return microseconds(now - timedelta(days=rules.window_days))
+    """The begin of the window: of a UTC day, because counts are kept by day."""
+    first = now.astimezone(UTC) - timedelta(days=rules.window_days)
+    return microseconds(first.replace(hour=0, minute=0, second=0, microsecond=0))
 
 
 def _freshness(groups: Sequence[NodeGroup], ever: Seen) -> Freshness:

@@ -4,7 +4,7 @@ import httpx
 import orjson
 import pytest
 
-from reports import node_list
+from site_db import views
 from tests.sample_reports import sample_report
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -43,7 +43,7 @@ def test_a_name_of_several_entries_is_409_and_names_them(filled: httpx.Client):
 
 
 def test_nodes_come_in_pages_that_miss_none(filled: httpx.Client, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(node_list, "PAGE", 4)
+    monkeypatch.setattr(views, "NODES_A_PAGE", 4)
     first = filled.get("/api/v1/nodes").json()
     second = filled.get("/api/v1/nodes", params={"after": first["next"]}).json()
     ids = [node["machine_id"] for node in first["nodes"] + second["nodes"]]

@@ -147,6 +147,11 @@ def test_a_database_opens_again_with_what_it_holds(database_url: str) -> None:
         store.close()
 
 
+def test_the_folder_of_a_new_database_is_made(tmp_path: Path) -> None:
+    Store.open(f"sqlite:///{tmp_path}/new/folder/site.db").close()
+    assert (tmp_path / "new/folder/site.db").is_file()
+
+
 def test_a_newer_database_is_refused_and_left_alone(database_url: str, tmp_path: Path) -> None:
     Store.open(database_url).close()
     engine = create_engine(database_url)
@@ -177,7 +182,7 @@ def test_the_database_of_another_program_is_refused_and_left_alone(database_url:
     ("url", "words"),
     [
         ("sqlite:///{tmp}", "unable to open"),
-        ("sqlite:///{tmp}/missing/site.db", "unable to open"),
+        ("sqlite:///{tmp}/text.db/site.db", "cannot be made"),
         ("sqlite:///{tmp}/text.db", "not a database"),
         ("sqlite:///file:{tmp}/empty.db?mode=ro&uri=true", "readonly"),
         ("postgresql+psycopg://nobody:secret@/none?host={tmp}", "failed"),
