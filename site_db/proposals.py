@@ -6,7 +6,7 @@ text: they become configuration only where the whole value fits the attribute's 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from site_db.store import Store
 from site_db.verdicts import NodeGroup, Verdict, answer_of, confidence_of, judge
 from site_db.views import entry_groups
 
+CONFIDENCES = ("low", "medium", "high")
 _EVIDENCE_SHOWN = 5
 _VALUE_SHOWN = 80
 
@@ -24,7 +25,10 @@ Change = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class Proposal:
-    """One attribute. `nodes`: how many it rests on; `report_ids`: examples of their reports."""
+    """One attribute. `nodes`: how many it rests on; `report_ids`: examples of their reports.
+
+    `present`: the value that the entry has now; None where it has none, or no configuration was imported.
+    """
 
     attribute: str
     value: str
@@ -33,6 +37,7 @@ class Proposal:
     confidence: str
     nodes: int
     report_ids: tuple[str, ...]
+    present: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,17 @@ class Proposals(SiteReportPart):
     generated_at: datetime
     proposals: tuple[Proposal, ...]
     notes: tuple[str, ...]
+
+    def at_least(self, confidence: str) -> "Proposals":
+        """Without the proposals that are less sure than this (low, medium, high); a note says which."""
+        lowest = CONFIDENCES.index(confidence)
+        kept = tuple(item for item in self.proposals if CONFIDENCES.index(item.confidence) >= lowest)
+        notes = [
+            f"{item.attribute}={item.value} is left out: its confidence is {item.confidence}, below {confidence}."
+            for item in self.proposals
+            if item not in kept
+        ]
+        return replace(self, proposals=kept, notes=(*self.notes, *notes))
 
 
 class Derived(NamedTuple):

@@ -64,7 +64,7 @@ def decode(data: bytes, file: str) -> str:
 
 def _reading(data: bytes, file: str, read: Any) -> Any:  # noqa: ANN401 - see load_yaml
     yaml = YAML(typ="safe", pure=True)
-    yaml.version = (1, 1)  # type: ignore[assignment]  # takes a pair
+    yaml.version = (1, 1)
     text = decode(data, file)
     try:
         return read(yaml, text)

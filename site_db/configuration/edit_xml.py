@@ -11,20 +11,20 @@ from site_db.render_xml import render_attr, xml_text
 _STEP = b"   "  # the factories' own files indent by three blanks
 
 
-def xml_edits(data: bytes, changes: Sequence[Change], file: str) -> tuple[list[Edit], list[str]]:
-    """The edits that make these changes, and what cannot be made and why. Raises BrokenFile.
+def xml_edits(data: bytes, changes: Sequence[Change], file: str) -> tuple[list[Edit], dict[str, str]]:
+    """The edits that make these changes, and the entries that cannot be edited, with the cause. Raises BrokenFile.
 
     A change to the value that is there already makes no edit.
     """
     entries = {entry.name: entry for entry in locate_entries(data, file)}
     edits: list[Edit] = []
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     in_order = sorted(changes, key=lambda change: change.entry)
     for name, group in groupby(in_order, key=lambda change: change.entry):
         try:
             edits += _entry_edits(data, entries.get(name), list(group), file)
         except CannotEdit as error:
-            refused.append(str(error))
+            refused[name] = str(error)
     return edits, refused
 
 

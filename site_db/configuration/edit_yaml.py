@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -40,8 +40,8 @@ class _Replacement(NamedTuple):
     new: str
 
 
-def yaml_edits(data: bytes, changes: Sequence[Change], file: str) -> tuple[list[Edit], list[str]]:
-    """The edits that make these changes, and what cannot be made and why. Raises BrokenFile.
+def yaml_edits(data: bytes, changes: Sequence[Change], file: str) -> tuple[list[Edit], dict[str, str]]:
+    """The edits that make these changes, and the entries that cannot be edited, with the cause. Raises BrokenFile.
 
     A change to the value that is there already makes no edit.
     """
@@ -50,7 +50,7 @@ def yaml_edits(data: bytes, changes: Sequence[Change], file: str) -> tuple[list[
     shared = _shared(located)
     text = _Text(decode(data, file), file)
     edits: list[Edit] = []
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     in_order = sorted(changes, key=lambda change: change.entry)
     for name, group in groupby(in_order, key=lambda change: change.entry):
         try:
@@ -59,7 +59,7 @@ def yaml_edits(data: bytes, changes: Sequence[Change], file: str) -> tuple[list[
             replacements = _entry_edits(text, entries[name], list(group), shared)
             edits += [_in_bytes(item, text.text, data) for item in replacements]
         except CannotEdit as error:
-            refused.append(str(error))
+            refused[name] = str(error)
     return edits, refused
 
 
@@ -151,7 +151,7 @@ def _new_attrs(text: _Text, entry: MappingNode, changes: list[Change]) -> _Repla
     return _after(text, _last_character(text, *entry.value[number - 1]), lines)
 
 
-def _is_mapping(node: Node) -> bool:
+def _is_mapping(node: Node) -> TypeGuard[MappingNode]:
     return isinstance(node, MappingNode) and bool(node.value)
 
 
