@@ -213,10 +213,11 @@ def look(settings: Any) -> Dict[str, Any]:
         raise WrongUse("there is no detector {!r}; known are {}".format(wrong, names))
     kernel.load()
     reasons.rows()
+    host = Host()
     began, started = time.time(), time.monotonic()
     with engine.Interrupts() as interrupts:
-        run = engine.run(Host(), settings, detectors, interrupts, _progress)
-        _clean_up(run)
+        run = engine.run(host, settings, detectors, interrupts, _progress)
+        _clean_up(run, host.run_id)
         from probe import report as reports
 
         return reports.compose(settings, DETECTORS, run, began, time.monotonic() - started)
@@ -228,14 +229,17 @@ def _progress(name: str, done: int, total: int) -> None:
         sys.stderr.flush()
 
 
-def _clean_up(run: Any) -> None:
-    """Remove this run's work folder, in a child: it may lie on what hangs."""
-    from probe.detectors import scratch
+def _clean_up(run: Any, run_id: str) -> None:
+    """Remove this run's work folder, in a child: it may lie on what hangs. A killed detector told no path of it."""
+    from probe.detectors import work_folder
     from probe.workers import call_all
 
-    work = (run.findings.get("scratch") or {"data": {}})["data"]
-    if work.get("work_folder"):
-        call_all(CLEANUP_LIMIT_S, {"remove": [scratch.remove, work["work_folder"], work.get("traces", [])]}, 1)
+    found = {name: run.findings[name]["data"] for name in ("scratch", "work_folder") if name in run.findings}
+    if "scratch" in found:
+        known = found.get("work_folder", {}).get("work_folder")
+        folders = [*found["scratch"]["good"], work_folder.LAST_RESORT]
+        paths = [known] if known else [work_folder.place(folder, run_id) for folder in folders]
+        call_all(CLEANUP_LIMIT_S, {"remove": [work_folder.remove, paths, found["scratch"]["traces"]]}, 1)
 
 
 def deliver(settings: Any, report: Dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Launch(NamedTuple):
 
     def text(self, image: str, program: List[str]) -> str:
         """The command as one would type it."""
-        return " ".join(shlex.quote(word) for word in self.command(image, program))
+        return as_text(self.command(image, program))
 
     def without(self, *options: str) -> "Launch":
         """The same start with some options left out."""
@@ -41,6 +41,11 @@ class Launch(NamedTuple):
     def with_binds(self, *binds: str) -> "Launch":
         """The same start with more binds."""
         return self._replace(binds=self.binds + list(binds))
+
+
+def as_text(command: List[str]) -> str:
+    """A command as one would type it."""
+    return " ".join(shlex.quote(word) for word in command)
 
 
 def requested_binds(settings: Settings) -> List[str]:

@@ -79,7 +79,9 @@ def run(
 ) -> Run:
     """Run detectors, each as soon as those that it needs have ended; never longer than the deadline."""
     kernel.adopt_orphans()
+    workers.remember_stuck()
     deadline = time.monotonic() + max(settings.deadline_s - RESERVE_S, 0.5)
+    host.ends_at = deadline
     by_name = {detector.name: detector for detector in detectors}
     waiting = list(detectors)
     findings: Dict[str, Findings] = {}

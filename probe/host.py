@@ -21,6 +21,9 @@ class Host:
     def __init__(self, environment: Optional[Mapping[str, str]] = None, root: str = "/") -> None:
         self.environment = dict(os.environ if environment is None else environment)
         self._root = root
+        self.run_id = os.urandom(8).hex()
+        # When the present run has to end, on the monotonic clock; the engine sets it.
+        self.ends_at = float("inf")
 
     def at(self, path: str) -> str:
         """Where a path of this host really lies."""
@@ -67,6 +70,10 @@ class Host:
     def attempt_all(self, limit_s: float, calls: Dict[str, List[Any]], at_once: int = 64) -> Dict[str, workers.Result]:
         """Several attempts side by side, each ``name: [function, argument, ...]`` with the same limit."""
         return workers.call_all(limit_s, calls, at_once)
+
+    def limit(self, wanted_s: float, share: float = 1.0) -> float:
+        """A time limit: what is wanted, but no more than a share of what is left of the deadline (0.2 s at least)."""
+        return max(0.2, min(wanted_s, (self.ends_at - time.monotonic()) * share))
 
     def facts(self) -> Dict[str, Any]:
         """What the kernel tells this process about itself, without a file system."""

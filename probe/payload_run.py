@@ -4,12 +4,16 @@ The payload prints lines that begin with a nonce (payload/payload-x86_64.S); a s
 and the nonce's last line is there: Singularity has been seen to exit 0 after a FATAL (glideinWMS issue 395).
 """
 
+import errno
+import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from probe import stderr_rules
 from probe.checks import Check, check, decisive_lines
 from probe.process import Outcome
+
+EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class Seen(NamedTuple):
@@ -94,7 +98,11 @@ def judge(outcome: Outcome, nonce: str, command: str, facts: Dict[str, Any], lim
     if outcome.state == "timeout":
         status, reason, message = "timeout", "runtime_timeout", "no answer within {:.0f} s".format(limit_s)
     elif outcome.state == "not_started":
-        status, reason, message = "fail", "runtime_not_executable", "could not be executed"
+        status, reason = "fail", "resources_exhausted" if outcome.error in EXHAUSTED else "runtime_not_executable"
+        message = os.strerror(outcome.error) if outcome.error else "could not be executed"
+    elif outcome.succeeded and seen.complete and not seen.uid_map:
+        # The factory's test reads the map, and jobs need /proc.
+        status, reason, message = "fail", "runtime_config_invalid", "/proc/self/uid_map cannot be read inside"
     elif outcome.succeeded and seen.complete:
         pass
     elif outcome.signal:

@@ -25,15 +25,17 @@ def _row(name: str, module: str, needs: Tuple[str, ...] = ()) -> Detector:
 
 
 DETECTORS = [
-    _row("runtimes", "runtimes"),
+    _row("places", "places"),
     _row("scratch", "scratch"),
+    _row("runtimes", "runtimes", ("places", "scratch")),
+    _row("work_folder", "work_folder", ("scratch",)),
     _row("namespaces", "namespaces"),
-    _row("host", "machine"),
+    _row("host", "machine", ("scratch",)),
     _row("cvmfs", "cvmfs"),
     _row("gpus", "gpus"),
     _row("network", "network"),
     _row("credentials", "credentials"),
-    _row("singularity", "singularity", ("runtimes", "scratch", "namespaces")),
-    _row("cvmfs_inside", "cvmfs_inside", ("scratch", "cvmfs", "singularity")),
-    _row("images", "images", ("runtimes", "scratch", "singularity")),
+    _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces")),
+    _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity")),
+    _row("images", "images", ("work_folder", "cvmfs", "singularity")),
 ]

@@ -35,7 +35,7 @@ def rules() -> List[Dict[str, Any]]:
 
 def match(stderr: str, facts: Dict[str, Any]) -> Optional[Match]:
     """The cause that a program's stderr names, None when no row knows it."""
-    lines = decisive_lines(stderr, 40)
+    lines = decisive_lines(stderr, 1000)
     grave = [line for line in lines if not _NOTICE.match(line)]
     for group in (grave, [line for line in lines if line not in grave]):
         for rule in rules():

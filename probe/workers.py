@@ -10,9 +10,16 @@ import select
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from probe import kernel, process
+from probe import kernel, process, stuck
+
+_stuck_since_earlier: Set[str] = set()
+
+
+def remember_stuck() -> None:
+    """Look for what hangs since an earlier run; it will not be touched again. Once, before any worker is started."""
+    _stuck_since_earlier.update(stuck.find())
 
 
 class Result(NamedTuple):
@@ -54,6 +61,10 @@ class Pool:
 
     def start(self, name: str, limit_s: float, function: Callable[..., Iterable[Any]], *arguments: Any) -> None:
         """Run a generator function in a child; each value it yields must be JSON; the last one is its result."""
+        if stuck.name_of(name) in _stuck_since_earlier:
+            still = "has not answered since an earlier run"
+            self._unstarted.append((name, Result("timeout", None, still, None, 0.0, left_running=True)))
+            return
         try:
             read_end, write_end = os.pipe()
             child = os.fork()
@@ -61,7 +72,7 @@ class Pool:
             self._unstarted.append((name, Result("died", None, _describe(error), error.errno, 0.0)))
             return
         if child == 0:
-            _serve(write_end, function, arguments)
+            _serve(write_end, name, function, arguments)
         os.close(write_end)
         os.set_blocking(read_end, False)
         self._running[read_end] = _Running(name, child, read_end, limit_s)
@@ -130,7 +141,7 @@ def _once(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[An
     yield function(*arguments)
 
 
-def _serve(descriptor: int, function: Callable[..., Iterable[Any]], arguments: Iterable[Any]) -> None:
+def _serve(descriptor: int, name: str, function: Callable[..., Iterable[Any]], arguments: Iterable[Any]) -> None:
     """In the child: never returns. A failure is the last line sent, so that the parent can say what it was."""
     try:
         signal.set_wakeup_fd(-1)
@@ -138,6 +149,7 @@ def _serve(descriptor: int, function: Callable[..., Iterable[Any]], arguments: I
         # A child of ours that hangs for ever must not hold the pipe on which our own end is awaited.
         process.close_all_but(descriptor)
         process.close_standard_streams()
+        stuck.set_name(name)
         os.setsid()
         # When the probe itself is killed, its workers are told, and take with them what a container start left.
         kernel.die_with_parent(signal.SIGTERM)

@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from probe.checks import Check, check
 from probe.detectors import cvmfs_mounts
-from probe.detectors.machine import parse_mountinfo
 from probe.engine import Findings
 from probe.host import Host
+from probe.mounts import parse_mountinfo
 from probe.settings import Settings
 from probe.urls import without_password
 from probe.workers import Result

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from probe import command_line
 from probe.checks import Check, check
-from probe.detectors import singularity
+from probe.container_trials import Start, Trials, existing_binds
 from probe.detectors.cvmfs_mounts import DEFAULT_DIR
 from probe.engine import Findings
 from probe.host import Host
@@ -34,19 +34,19 @@ def _obstacle(earlier: Dict[str, Any], good: List[str]) -> Optional[Check]:
         return check(IDENTIFIER, "skipped", "prerequisite_failed", "no repository gives data on the host")
     if not earlier["singularity"]["usable"]:
         return check(IDENTIFIER, "unknown", "prerequisite_failed", "no container starts")
-    if not earlier["scratch"].get("sandbox"):
+    if not earlier["work_folder"]["sandbox"]:
         return check(IDENTIFIER, "unknown", "cannot_be_tried", "no test image could be made")
     return None
 
 
 def _start(host: Host, settings: Settings, earlier: Dict[str, Any], names: List[str]) -> Check:
-    work = earlier["scratch"]
+    work = earlier["work_folder"]
     folder = host.facts()["folder"] or work["work_folder"]
-    binds = singularity.existing_binds(host, settings)
+    binds = existing_binds(host, settings)
     launch = command_line.factory_launch(settings, earlier["singularity"]["path"], folder, binds)
     paths = tuple(DEFAULT_DIR + "/" + name for name in names)
-    trials = singularity.Trials(host, work, {}, "inside")
-    verdict = trials.run({"cvmfs": singularity.Start(launch, work["sandbox"], paths)})["cvmfs"]
+    trials = Trials(host, work["work_folder"], {}, "inside")
+    verdict = trials.run({"cvmfs": Start(launch, work["sandbox"], paths)})["cvmfs"]
     if not verdict.ok:
         return verdict.as_check(IDENTIFIER)
     missing = [path for path in paths if verdict.seen.paths.get(path) != 0]

@@ -9,7 +9,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from probe import command_line, stderr_rules
 from probe.checks import check, clip_value, decisive_lines
-from probe.detectors import cvmfs_mounts, singularity
+from probe.container_trials import existing_binds, outcome_of, run_command
+from probe.detectors import cvmfs_mounts
 from probe.detectors.cvmfs import repository_of
 from probe.detectors.machine import parse_os_release
 from probe.engine import Findings
@@ -91,7 +92,11 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         return
     mount_dir = (settings.cvmfs_mount_dir or cvmfs_mounts.DEFAULT_DIR).rstrip("/")
     paths = {reference: place(reference, mount_dir) for reference in wanted if kind_of_reference(reference) == "path"}
-    looked = host.attempt_all(LOOK_LIMIT_S, {"images.look." + path: [look, path] for path in paths.values()})
+    hung = {row["name"] for row in earlier["cvmfs"]["repositories"] if row["status"] == "timeout"}
+    # What lies on a hung repository is not touched once more: it would be one more process that cannot be killed.
+    reachable = [path for path in paths.values() if repository_of(path, mount_dir) not in hung]
+    limit_s = host.limit(LOOK_LIMIT_S, 0.4)
+    looked = host.attempt_all(limit_s, {"images.look." + path: [look, path] for path in reachable})
     rows: Dict[str, Dict[str, Any]] = {}
     for reference in wanted:
         rows[reference] = _before_a_run(reference, paths.get(reference), looked, mount_dir)
@@ -111,11 +116,11 @@ def _before_a_run(reference: str, path: Optional[str], looked: Dict[str, Any], m
     """What is known of an image without starting it; status "ok" means: to be started."""
     if path is None:
         return _row(reference, None, "registry", "skipped", "not_requested", "images are not pulled unless asked for")
-    result = looked["images.look." + path]
+    result = looked.get("images.look." + path)
     on_cvmfs = repository_of(path, mount_dir) is not None
-    if result.state == "timeout":
+    if result is None or result.state == "timeout":
         reason = "cvmfs_hung" if on_cvmfs else "image_unreadable"
-        return _row(reference, path, None, "timeout", reason, "no answer within {:.0f} s".format(LOOK_LIMIT_S))
+        return _row(reference, path, None, "timeout", reason, "it does not answer")
     found = result.value or {}
     if "errno" in found or not found:
         return _row(reference, path, None, "fail", *_reason_of_errno(found.get("errno"), on_cvmfs))
@@ -134,31 +139,31 @@ def _reason_of_errno(error: Optional[int], on_cvmfs: bool) -> Tuple[str, str]:
 
 def _start_all(host: Host, settings: Settings, earlier: Dict[str, Any], rows: Dict[str, Dict[str, Any]]) -> None:
     ready = {reference: row for reference, row in rows.items() if row["status"] == "ok"}
-    runtime = earlier.get("singularity") or {}
+    runtime = earlier["singularity"]
     if not runtime.get("usable"):
         for row in ready.values():
             row.update(status="unknown", reason="prerequisite_failed", message="no container starts on this node")
         return
-    work_folder = (earlier.get("scratch") or {}).get("work_folder")
+    work_folder = earlier["work_folder"]["work_folder"]
     folder = str(host.facts()["folder"] or work_folder)
-    launch = command_line.factory_launch(settings, runtime["path"], folder, singularity.existing_binds(host, settings))
+    launch = command_line.factory_launch(settings, runtime["path"], folder, existing_binds(host, settings))
     nonce = host.nonce()
+    run_limit_s = host.limit(RUN_LIMIT_S, 0.5)
     changes = {name + "_TMPDIR": work_folder for name in ("APPTAINER", "SINGULARITY")}
     calls = {
         "images.run." + row["path"]: [
-            singularity.run_command,
+            run_command,
             host,
             launch.command(row["path"], ["/bin/sh", "-c", SCRIPT, nonce]),
-            RUN_LIMIT_S,
+            run_limit_s,
             changes,
         ]
         for row in ready.values()
     }
-    results = host.attempt_all(RUN_LIMIT_S + 1, calls, AT_ONCE)
+    results = host.attempt_all(run_limit_s + 1, calls, AT_ONCE)
     for row in ready.values():
         result = results["images.run." + row["path"]]
-        lost = Outcome("timeout", None, None, None, "", result.detail, result.duration_s, result.left_running)
-        row.update(judge(Outcome(*result.value) if result.state == "done" else lost, nonce))
+        row.update(judge(outcome_of(result), nonce))
 
 
 def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
@@ -171,7 +176,10 @@ def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
         return dict(row, status="ok", reason=None, message=None)
     if outcome.state == "timeout":
         return dict(
-            row, status="timeout", reason="runtime_timeout", message="no answer within {:.0f} s".format(RUN_LIMIT_S)
+            row,
+            status="timeout",
+            reason="runtime_timeout",
+            message="no answer within {:.0f} s".format(outcome.duration_s),
         )
     match = stderr_rules.match(outcome.stderr, {})
     lines = decisive_lines(outcome.stderr, 1)

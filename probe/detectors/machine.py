@@ -1,11 +1,13 @@
 """The machine itself: CPU, memory, system, kernel, C library, control groups, outer container, identity, limits, security."""
 
+import os
 import re
 from typing import Any, Dict, Iterator, List, Optional
 
 from probe.checks import check
 from probe.engine import Findings
 from probe.host import Host
+from probe.mounts import covering_proc, parse_mountinfo
 from probe.settings import Settings
 
 # x86-64 psABI, "micro-architecture levels"; /proc/cpuinfo says abm for lzcnt and pni for SSE3.
@@ -33,7 +35,7 @@ CONTAINER_VARIABLES = [
 CONTAINER_CGROUPS = [("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "lxc")]
 
 LIBC_LIMIT_S = 2.0
-HOME_LIMIT_S = 2.0
+USER_LIMIT_S = 4.0
 # Keeps our hash of the machine id apart from those that other products publish.
 ID_SALT = "singularity-compatibility-probe node id 1:"
 
@@ -87,45 +89,6 @@ def parse_meminfo(text: str) -> Optional[int]:
     return int(match.group(1)) * 1024 if match else None
 
 
-def parse_mountinfo(text: str) -> List[Dict[str, str]]:
-    """/proc/self/mountinfo: root, mount point, options, file system type, source, super options of each mount."""
-    mounts = []
-    for line in text.split("\n"):
-        left, _, right = line.partition(" - ")
-        fields, tail = left.split(" "), right.split(" ")
-        if len(fields) >= 6 and len(tail) >= 2:
-            mounts.append(
-                {
-                    "root": _unescape(fields[3]),
-                    "point": _unescape(fields[4]),
-                    "options": fields[5],
-                    "type": tail[0],
-                    "source": _unescape(tail[1]),
-                    "super": tail[2] if len(tail) > 2 else "",
-                }
-            )
-    return mounts
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
-
-
-def proc_mounts(mounts: List[Dict[str, str]]) -> Dict[str, Any]:
-    """What covers parts of /proc (an outer container's masks) and the hidepid option."""
-    points = [mount["point"] for mount in mounts if mount["point"].startswith("/proc/")]
-    harmless = (
-        "/proc/sys/fs/binfmt_misc",
-        "/proc/fs/nfsd",
-    )  # ordinary hosts mount these, and a fresh /proc still works
-    options = [option for mount in mounts if mount["point"] == "/proc" for option in mount["super"].split(",")]
-    hidepid = [option.partition("=")[2] for option in options if option.startswith("hidepid=")]
-    return {
-        "masked": sorted(set(points) - set(harmless)),
-        "hidepid": hidepid[-1] if hidepid and hidepid[-1] not in ("0", "off") else None,
-    }
-
-
 def container_kind(host: Host, cgroup: str) -> Optional[str]:
     """The outer container that we run in, None when there is no sign of one."""
     for name, kind in CONTAINER_VARIABLES:
@@ -147,8 +110,6 @@ def _cgroup(host: Host, mounts: List[Dict[str, str]]) -> Dict[str, Any]:
     own = re.findall(r"^0::(.*)$", host.read_or_none("/proc/self/cgroup") or "", re.MULTILINE)
     writable = None
     if version == 2 and own:
-        import os
-
         writable = os.access(host.at("/sys/fs/cgroup" + own[0] + "/cgroup.procs"), os.W_OK)
     return {
         "version": version,
@@ -187,17 +148,7 @@ def read_user(uid: int) -> Optional[str]:
         return None
 
 
-def try_home(home: str) -> bool:
-    """Whether a home folder can be entered and written; raises OSError when it can't be entered. May hang."""
-    import os
-
-    os.stat(os.path.join(home, "."))
-    return os.access(home, os.W_OK | os.X_OK)
-
-
 def _libc(host: Host) -> Optional[str]:
-    import os
-
     for name in ("CS_GNU_LIBC_VERSION",):
         try:
             return os.confstr(name)
@@ -228,23 +179,17 @@ def _limit(value: int) -> Any:
     return "unlimited" if value < 0 or value >= 2**63 - 1 else value
 
 
-def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
+def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The report's ``host``, without scratch space, and checks on identity and /proc."""
     facts = host.facts()
-    attempts = host.attempt_all(
-        HOME_LIMIT_S,
-        {
-            "machine.user": [read_user, facts["uid"]],
-            "machine.home": [try_home, host.environment.get("HOME") or "/nonexistent"],
-        },
-    )
+    user = host.attempt("machine.user", host.limit(USER_LIMIT_S, 0.3), read_user, facts["uid"])
+    scratch = earlier.get("scratch") or {}
     mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
-    proc = proc_mounts(mounts)
+    proc = covering_proc(mounts)
     cpu = parse_cpuinfo(host.read_or_none("/proc/cpuinfo") or "")
     status = parse_status(host.read_or_none("/proc/self/status") or "")
     container = container_kind(host, host.read_or_none("/proc/self/cgroup") or "")
     os_release = host.read_or_none("/etc/os-release") or host.read_or_none("/usr/lib/os-release") or ""
-    user, home = attempts["machine.user"], attempts["machine.home"]
     data = {
         "hostname": facts["hostname"],
         "machine_id": _machine_id(host, facts, container),
@@ -265,13 +210,16 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
             "gid": facts["gid"],
             "user": user.value,
             "home": host.environment.get("HOME"),
-            "home_writable": home.value if home.state == "done" else None if home.state == "timeout" else False,
+            "home_writable": False if scratch.get("home_errno") else scratch.get("home_writable"),
         },
         "limits": {name: _limit(value) for name, value in facts["limits"].items()},
         "scratch": [],
         "security": _security(host, status, proc),
     }
-    yield {"data": data, "checks": [_user_check(user, facts["uid"]), _home_check(home, host.environment.get("HOME"))]}
+    yield {
+        "data": data,
+        "checks": [_user_check(user, facts["uid"]), _home_check(scratch, host.environment.get("HOME"))],
+    }
 
 
 def _user_check(user: Any, uid: int) -> Dict[str, Any]:
@@ -284,14 +232,18 @@ def _user_check(user: Any, uid: int) -> Dict[str, Any]:
     return check("host.user", "ok", None, user.value, user.duration_s)
 
 
-def _home_check(home: Any, path: Optional[str]) -> Dict[str, Any]:
+def _home_check(scratch: Dict[str, Any], path: Optional[str]) -> Dict[str, Any]:
+    """The check of HOME, from what the scratch detector saw when it went there."""
     if not path:
         return check("host.home", "fail", "home_unusable", "HOME is not set")
-    if home.state == "timeout":
-        return check("host.home", "timeout", "home_unusable", "{} does not answer".format(path), home.duration_s)
-    if home.state == "died":
-        return check("host.home", "fail", "home_unusable", "{}: {}".format(path, home.detail), errno=home.errno)
-    return check("host.home", "ok", None, path if home.value else path + " (read-only)", home.duration_s)
+    if scratch.get("home_hung"):
+        return check("host.home", "timeout", "home_unusable", "{} does not answer".format(path))
+    error = scratch.get("home_errno")
+    if error:
+        return check("host.home", "fail", "home_unusable", "{}: {}".format(path, os.strerror(error)), errno=error)
+    if scratch.get("home_writable") is None:
+        return check("host.home", "unknown", "prerequisite_failed", "{} was not looked at".format(path))
+    return check("host.home", "ok", None, path if scratch["home_writable"] else path + " (read-only)")
 
 
 def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from probe import kernel
 from probe.checks import Check, check
-from probe.detectors.machine import parse_mountinfo, parse_status, proc_mounts
+from probe.detectors.machine import parse_status
 from probe.engine import Findings
 from probe.host import Host
+from probe.mounts import covering_proc, parse_mountinfo
 from probe.settings import Settings
 from probe.workers import Result
 
@@ -206,7 +207,7 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
     )
     settings = read_settings(host)
     mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
-    masked = bool(proc_mounts(mounts)["masked"])
+    masked = bool(covering_proc(mounts)["masked"])
     # The root of an ordinary process is a mount; a chroot into a plain folder shows none (and the kernel then refuses
     # user namespaces, user_namespaces(7)).
     chrooted = bool(mounts) and not any(mount["point"] == "/" for mount in mounts)

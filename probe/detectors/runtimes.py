@@ -1,161 +1,20 @@
-"""Singularity and Apptainer installations: every place where a glidein looks, in its order, and what lies there.
-
-The order is that of GlideinWMS (singularity_lib.sh, singularity_locate_bin). Each place is looked at in a child of its
-own: a binary on a hung mount costs its own answer only.
-"""
+"""Singularity and Apptainer installations: product, version, setuid starter and decisive configuration of each."""
 
 import errno
 import os
 import re
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from probe import stderr_rules
 from probe.checks import Check, check, decisive_lines
+from probe.container_trials import outcome_of
 from probe.engine import Findings
 from probe.host import Host
+from probe.payload_run import EXHAUSTED
 from probe.process import Outcome
 from probe.settings import Settings
-from probe.workers import Result
 
-LOOK_LIMIT_S = 5.0
 VERSION_LIMIT_S = 8.0
-
-OASIS = "/cvmfs/oasis.opensciencegrid.org/mis"
-NAMES = ("apptainer", "singularity")
-
-# What decides whether and how containers run; everything else in the file is left out of the report.
-DECISIVE = [
-    "allow setuid", "max loop devices", "allow pid ns", "enable overlay", "enable underlay", "mount proc", "mount sys",
-    "mount home", "mount tmp", "mount hostfs", "user bind control", "allow container sif", "allow container squashfs",
-    "allow container extfs", "allow container dir", "allow container encrypted", "limit container owners",
-    "limit container groups", "limit container paths", "allow setuid-mount squashfs", "allow setuid-mount extfs",
-    "allow setuid-mount encrypted", "autofs bug path", "always use nv", "always use rocm", "root default capabilities",
-    "systemd cgroups", "sessiondir max size", "image driver",
-]  # fmt: skip
-
-
-class Place(NamedTuple):
-    """One place of the search order: how it is named in the report, and where to look (folders for names, or a file)."""
-
-    found_by: str
-    kind: str
-    where: str
-    names: Tuple[str, ...] = NAMES
-
-
-def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
-    """The search order for this configuration; ``kind`` is file, folders (a PATH) or module."""
-    path = environment.get("PATH") or os.defpath
-    if settings.singularity:
-        if "/" in settings.singularity:
-            return [Place("option", "file", settings.singularity)]
-        return [Place("option", "folders", path, (settings.singularity,))]
-    found = []
-    override = settings.configured("GLIDEIN_SINGULARITY_BINARY_OVERRIDE")
-    if override:
-        # A path list is meant when it is no executable file; the glidein tries singularity first there.
-        found.append(
-            Place("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "file_or_folders", override, ("singularity", "apptainer"))
-        )
-    suggested = settings.configured("SINGULARITY_BIN") or "PATH"
-    oasis = settings.configured("OSG_SINGULARITY_BINARY") or OASIS + "/singularity/bin/singularity"
-    if suggested == "OSG":
-        found.append(Place("SINGULARITY_BIN:OSG", "file", oasis))
-    elif suggested == "CONDOR":
-        found.extend(_condor(settings, "SINGULARITY_BIN:CONDOR"))
-    elif suggested not in ("PATH", "NONE"):
-        found.append(Place("SINGULARITY_BIN", "folders", suggested, ("singularity", "apptainer")))
-    found.append(Place("PATH", "folders", path, ("apptainer",)))
-    found.append(Place("PATH", "folders", path, ("singularity",)))
-    found.extend(_condor(settings, "condor"))
-    if any(environment.get(name) for name in ("LMOD_CMD", "MODULESHOME", "MODULEPATH")):
-        found.extend(
-            Place("module", "module", name, ("singularity", "apptainer")) for name in ("singularitypro", "singularity")
-        )
-    found.append(Place("cvmfs_oasis", "file", oasis))
-    found.append(Place("cvmfs_oasis", "file", OASIS + "/apptainer/bin/apptainer"))
-    return found
-
-
-def _condor(settings: Settings, found_by: str) -> List[Place]:
-    folders = [
-        settings.configured("CONDOR_DIR"),
-        settings.configured("GLIDEIN_WORK_DIR"),
-    ]
-    tarball = next((folder for folder in folders if folder), None)
-    return [Place(found_by, "file", os.path.join(tarball, "usr/libexec/apptainer"))] if tarball else []
-
-
-def look(place: Place, host: Host) -> Optional[Dict[str, Any]]:
-    """What lies at one place, None when nothing does. May hang."""
-    path = _find(place, host)
-    if path is None:
-        return None
-    real = os.path.realpath(path)
-    facts = {"path": path, "real": real, "executable": os.access(real, os.X_OK)}
-    facts.update(_installation(real))
-    return facts
-
-
-def _find(place: Place, host: Host) -> Optional[str]:
-    if place.kind == "module":
-        outcome = host.run(
-            ["bash", "-c", 'module load "$1" >/dev/null 2>&1; command -v singularity apptainer', "-", place.where],
-            LOOK_LIMIT_S - 1,
-        )
-        lines = outcome.stdout.split()
-        return lines[0] if lines and lines[0].startswith("/") else None
-    if place.kind in ("file", "file_or_folders") and os.path.isfile(place.where):
-        return place.where
-    if place.kind in ("folders", "file_or_folders"):
-        for name in place.names:
-            for folder in place.where.split(os.pathsep):
-                path = os.path.join(folder, name)
-                if folder and os.path.isfile(path) and os.access(path, os.X_OK):
-                    return path
-    return None
-
-
-def _installation(real: str) -> Dict[str, Any]:
-    """Starter and configuration that belong to a binary, by the layouts of the packages (EL, Debian, tarball, 2.x)."""
-    prefix = os.path.dirname(os.path.dirname(real))
-    starters, configurations = [], []
-    for product in NAMES:
-        for library in ("libexec", "lib", "lib/{}-linux-gnu".format(os.uname().machine), "lib64"):
-            base = os.path.join(prefix, library, product, "bin")
-            starters += [os.path.join(base, "starter-suid"), os.path.join(base, "action-suid")]
-        for folder in (os.path.join(prefix, "etc"), "/etc"):
-            configurations.append(os.path.join(folder, product, product + ".conf"))
-    return {
-        "starter": next((_starter(path) for path in starters if os.path.exists(path)), None),
-        "configuration": next((_configuration(path) for path in configurations if os.path.exists(path)), None),
-    }
-
-
-def _starter(path: str) -> Dict[str, Any]:
-    found = os.stat(path)
-    return {
-        "path": path,
-        "setuid": bool(found.st_mode & 0o4000),
-        "owner": found.st_uid,
-        "nosuid": bool(os.statvfs(path).f_flag & os.ST_NOSUID),
-    }
-
-
-def _configuration(path: str) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return {"path": path, "values": parse_configuration(stream.read(1 << 20))}
-    except OSError:
-        return {"path": path, "values": {}}
-
-
-def parse_configuration(text: str) -> Dict[str, str]:
-    """apptainer.conf or singularity.conf: the decisive values, several lines of one name joined by commas."""
-    values: Dict[str, str] = {}
-    for name, value in re.findall(r"^[ \t]*([a-z][a-z -]*?)[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE):
-        if name in DECISIVE:
-            values[name] = values[name] + "," + value if name in values else value
-    return values
 
 
 def parse_version(text: str) -> Tuple[Optional[str], Optional[str]]:
@@ -194,57 +53,66 @@ def setuid_facts(looked: Dict[str, Any], identity_map: Optional[bool], no_new_pr
 def judge_version(outcome: Outcome) -> Tuple[str, Optional[str], Optional[str]]:
     """Status, reason and message of a ``--version`` run."""
     if outcome.state == "timeout":
-        return "timeout", "runtime_timeout", "--version did not answer within {:.0f} s".format(VERSION_LIMIT_S)
+        return "timeout", "runtime_timeout", "--version did not answer within {:.0f} s".format(outcome.duration_s)
     if outcome.state == "not_started":
+        if outcome.error in EXHAUSTED:
+            return "fail", "resources_exhausted", os.strerror(outcome.error or 0)
         missing = outcome.error == errno.ENOENT
         return "fail", "runtime_not_found" if missing else "runtime_not_executable", os.strerror(outcome.error or 0)
     if outcome.signal:
         return "fail", "runtime_crashed", "--version ended by signal {}".format(outcome.signal)
-    if parse_version(outcome.stdout)[0] is None:
-        said = decisive_lines(outcome.stdout + "\n" + outcome.stderr, 1)
-        return "fail", "runtime_wrong_output", "--version said {!r}".format(said[0] if said else "")
-    return "ok", None, None
+    if parse_version(outcome.stdout)[0] is not None:
+        return "ok", None, None
+    known = stderr_rules.match(outcome.stderr, {})
+    if known:
+        return "fail", known.reason, known.line
+    said = decisive_lines(outcome.stdout + "\n" + outcome.stderr, 1)
+    return "fail", "runtime_wrong_output", "--version said {!r}".format(said[0] if said else "")
 
 
-def _ask_version(host: Host, path: str) -> List[Any]:
-    return list(host.run([path, "--version"], VERSION_LIMIT_S))
+def _ask_version(host: Host, path: str, limit_s: float) -> List[Any]:
+    return list(host.run([path, "--version"], limit_s))
 
 
-def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
+def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The report's ``runtimes`` in the search order; "chosen" is set later, by the run that worked."""
-    searched = places(settings, host.environment)
-    results = host.attempt_all(
-        LOOK_LIMIT_S, {"runtimes.look.{}".format(number): [look, place, host] for number, place in enumerate(searched)}
-    )
-    looked = _unique(searched, [results["runtimes.look.{}".format(number)] for number in range(len(searched))])
-    versions = host.attempt_all(
-        VERSION_LIMIT_S + 1,
-        {
-            "runtimes.version." + found["path"]: [_ask_version, host, found["path"]]
-            for _, found, hung in looked
-            if not hung
-        },
-    )
+    looked = _unique(earlier["places"])
+    home_hung = bool((earlier.get("scratch") or {}).get("home_hung"))
+    answers = {} if home_hung else _versions(host, [row["looked"]["path"] for row in looked if row["looked"]])
     identity_map, no_new_privs = _own_limits(host)
-    runtimes = []
-    for place, found, hung in looked:
-        outcome = None if hung else _outcome(versions["runtimes.version." + found["path"]])
-        runtimes.append(_runtime(place, found, outcome, setuid_facts(found, identity_map, no_new_privs)))
-    yield {"data": runtimes, "checks": [_check(runtime) for runtime in runtimes] or [_nothing(searched)]}
+    runtimes, checks = [], []
+    for row in looked:
+        runtime = _runtime(row, answers.get(_path(row)), identity_map, no_new_privs)
+        message = runtime.pop("message")
+        if home_hung and runtime["status"] == "timeout":
+            # Apptainer looks into HOME before anything else, --version included (1.4.5, run).
+            runtime["reason"], message = "home_unusable", "HOME does not answer, so it cannot"
+        runtimes.append(runtime)
+        checks.append(_check(runtime, message))
+    yield {"data": runtimes, "checks": checks or [_nothing(earlier["places"])]}
 
 
-def _unique(searched: List[Place], results: List[Result]) -> List[Tuple[Place, Dict[str, Any], bool]]:
-    """What was found, each real file once, and hung places under their own path."""
+def _path(row: Dict[str, Any]) -> str:
+    return str(row["looked"]["path"] if row["looked"] else row["where"])
+
+
+def _unique(rows: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """The places where something lies or that hang, each real file once."""
     seen = set()
-    looked = []
-    for place, result in zip(searched, results):
-        if result.state == "timeout":
-            nothing = {"path": place.where, "real": place.where, "starter": None, "configuration": None}
-            looked.append((place, nothing, True))
-        elif result.value and result.value["real"] not in seen:
-            seen.add(result.value["real"])
-            looked.append((place, result.value, False))
-    return looked
+    found = []
+    for row in rows:
+        real = row["looked"]["real"] if row["looked"] else row["where"] if row["hung"] else None
+        if real is not None and real not in seen:
+            seen.add(real)
+            found.append(row)
+    return found
+
+
+def _versions(host: Host, paths: List[str]) -> Dict[str, Outcome]:
+    limit_s = host.limit(VERSION_LIMIT_S, 0.4)
+    calls = {"runtimes.version." + path: [_ask_version, host, path, limit_s] for path in paths}
+    results = host.attempt_all(limit_s + 1, calls)
+    return {path: outcome_of(results["runtimes.version." + path]) for path in paths}
 
 
 def _own_limits(host: Host) -> Tuple[Optional[bool], Optional[bool]]:
@@ -256,46 +124,45 @@ def _own_limits(host: Host) -> Tuple[Optional[bool], Optional[bool]]:
     return identity_map, match.group(1) == "1" if match else None
 
 
-def _outcome(result: Result) -> Outcome:
-    if result.state != "done":
-        return Outcome("timeout", None, None, None, "", result.detail, result.duration_s)
-    return Outcome(*result.value)
-
-
-def _runtime(place: Place, found: Dict[str, Any], outcome: Optional[Outcome], setuid: Dict[str, Any]) -> Dict[str, Any]:
-    if outcome is None:
-        status, reason = "timeout", "runtime_timeout"  # type: str, Optional[str]
-    else:
-        status, reason, _ = judge_version(outcome)
-    product, version = parse_version(outcome.stdout) if outcome else (None, None)
+def _runtime(
+    row: Dict[str, Any], outcome: Optional[Outcome], identity_map: Optional[bool], no_new_privs: Optional[bool]
+) -> Dict[str, Any]:
+    found = row["looked"] or {"starter": None, "configuration": None}
+    status, reason, message = "timeout", "runtime_timeout", "its file system does not answer"
+    product, version, text = None, None, None
+    if outcome is not None:
+        status, reason, message = judge_version(outcome)  # type: ignore[assignment]  # None where all is well
+        product, version = parse_version(outcome.stdout)
+        text = "".join(decisive_lines(outcome.stdout, 1)) or None
     return {
-        "path": found["path"],
-        "found_by": place.found_by,
+        "path": _path(row),
+        "found_by": row["found_by"],
         "product": product,
         "version": version,
-        "version_text": "".join(decisive_lines(outcome.stdout, 1)) or None if outcome else None,
+        "version_text": text,
         "status": status,
         "reason": reason,
-        "setuid": setuid,
+        "message": message,
+        "setuid": setuid_facts(found, identity_map, no_new_privs),
         "configuration": found["configuration"],
         "chosen": False,
     }
 
 
-def _check(runtime: Dict[str, Any]) -> Check:
+def _check(runtime: Dict[str, Any], message: Optional[str]) -> Check:
     return check(
         "runtimes." + runtime["path"],
         runtime["status"],
         runtime["reason"],
-        runtime["version_text"] or "{} at {}".format(runtime["found_by"], runtime["path"]),
+        message or runtime["version_text"],
         found_by=runtime["found_by"],
         setuid=runtime["setuid"]["reason"] or "usable",
         starter=runtime["setuid"]["path"],
     )
 
 
-def _nothing(searched: List[Place]) -> Check:
-    where = ["{}: {}".format(place.found_by, place.where) for place in searched]
+def _nothing(rows: List[Dict[str, Any]]) -> Check:
+    where = ["{}: {}".format(row["found_by"], row["where"]) for row in rows]
     return check("runtimes", "fail", "runtime_not_found", "no Singularity or Apptainer in any place", searched=where)
 
 

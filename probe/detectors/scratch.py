@@ -1,23 +1,22 @@
-"""Scratch space: what the candidate folders offer, and the work folder of this run in the first good one.
+"""Scratch space and home: what the folders offer that jobs write to.
 
 Everything here runs in children: a temporary folder on a hung file system is a case of the field.
 """
 
 import errno
 import os
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from probe import minimal_image
 from probe.checks import Check, check
 from probe.engine import Findings
 from probe.host import Host
+from probe.mounts import holding, is_local, parse_mountinfo
 from probe.settings import Settings
+from probe.workers import Result
 
 LIMIT_S = 4.0
 # Enough to meet a quota or a full disk, little enough for a slow one.
 TRIAL_BYTES = 256 * 1024
-# Memory, where nothing else can be written: the container test is worth more than a tidy place.
-LAST_RESORT = "/dev/shm"  # noqa: S108  a folder of our own is made in it
 FULL_BYTES = 16 * 1024 * 1024
 
 FILESYSTEMS = {
@@ -89,79 +88,103 @@ def _filesystem(path: str) -> Optional[str]:
     return FILESYSTEMS.get(magic, hex(magic))
 
 
-def prepare(folder: str, arch: str) -> Dict[str, Any]:
-    """Make this run's work folder with our own image in it, as a folder and as SIF files. May hang."""
-    work_folder = os.path.join(folder, "singularity-probe-" + os.urandom(8).hex())
-    os.mkdir(work_folder, 0o700)
-    made: Dict[str, Any] = {"work_folder": work_folder, "sandbox": None, "sif": None, "sif_zstd": None}
-    if minimal_image.payload(arch) is None:
-        return made
-    made["sandbox"] = os.path.join(work_folder, "image")
-    minimal_image.create_sandbox(made["sandbox"], arch)
-    for key, compression in (("sif", "gzip"), ("sif_zstd", "zstd")):
-        content = minimal_image.sif(arch, compression)
-        if content is not None:
-            made[key] = os.path.join(work_folder, compression + ".sif")
-            with open(made[key], "wb") as stream:
-                stream.write(content)
-    return made
+def look_at_home(home: str) -> Dict[str, Any]:
+    """Whether a home can be written, and which folders Singularity will leave in it; raises OSError. May hang."""
+    os.stat(os.path.join(home, "."))
+    traces = [os.path.join(home, name) for name in (".apptainer", ".singularity")]
+    return {
+        "writable": os.access(home, os.W_OK | os.X_OK),
+        "traces": [path for path in traces if not os.path.lexists(path)],
+    }
 
 
-def absent_traces(home: Optional[str]) -> List[str]:
-    """The folders that Singularity makes in a home when it starts anything, where they are not there yet. May hang."""
-    paths = [os.path.join(home, name) for name in (".apptainer", ".singularity")] if home else []
-    return [path for path in paths if not os.path.lexists(path)]
+def visit(path: str, as_scratch: bool, as_home: bool) -> Dict[str, Any]:
+    """Look at a folder in one or both roles, each with its own errno. May hang."""
+    found: Dict[str, Any] = {}
+    for role, wanted, function in (("scratch", as_scratch, measure), ("home", as_home, look_at_home)):
+        if wanted:
+            try:
+                found[role] = function(path)
+            except OSError as error:
+                found[role] = {"failed": error.errno or errno.EIO}
+    return found
 
 
-def remove(work_folder: str, traces: List[str]) -> None:
-    """Remove a work folder, what a killed container start left in it, and empty folders that were not there. May hang."""
-    import shutil
+def home_of(environment: Dict[str, str], uid: int) -> Optional[str]:
+    """The home that Singularity takes: HOME, or else that of the passwd entry. May hang: a directory service answers."""
+    if environment.get("HOME"):
+        return environment["HOME"]
+    import pwd
 
-    shutil.rmtree(work_folder, ignore_errors=True)
-    for path in traces:
-        try:
-            os.rmdir(path)
-        except OSError:  # not made after all, or in use by somebody else meanwhile
-            pass
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return None
 
 
 def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
-    """The report's ``host.scratch`` and the work folder. Sections of the report that need one take it from here."""
+    """The report's ``host.scratch``, what is known of the home, and which folders are good or hang."""
     facts = host.facts()
     paths = candidates(settings, host.environment, facts["folder"])
-    results = host.attempt_all(LIMIT_S, {"scratch." + path: [measure, path] for path in paths})
+    home = host.environment.get("HOME")
+    if not home:
+        home = host.attempt("scratch.passwd", LIMIT_S, home_of, host.environment, facts["uid"]).value
+    results = _visit_all(host, paths, home)
     rows, checks, good = [], [], []
     for path, name in paths.items():
-        result = results["scratch." + path]
-        found = result.value or {}
-        rows.append(
-            {
-                "path": path,
-                "filesystem": found.get("filesystem"),
-                "free_bytes": found.get("free_bytes"),
-                "free_inodes": found.get("free_inodes"),
-                "writable": found["errno"] == 0 if found else None if result.state == "timeout" else False,
-                "noexec": found.get("noexec"),
-                "nosuid": found.get("nosuid"),
-                "used_for": name,
-            }
-        )
-        checks.append(judge(path, name, result.state, found, result.errno))
-        if found and found["errno"] == 0:
+        result = results[path]
+        found = (result.value or {}).get("scratch", {})
+        rows.append(_row(path, name, result.state, found))
+        checks.append(judge(path, name, result.state, found, found.get("failed") or result.errno))
+        if found.get("errno") == 0:
             good.append((found["noexec"], path))
-    traces = host.attempt("scratch.traces", LIMIT_S, absent_traces, host.environment.get("HOME")).value or []
-    prepared = _prepare_first(
-        host, [path for _, path in sorted(good, key=lambda pair: pair[0])] + [LAST_RESORT], facts["arch"]
-    )
-    yield {"data": dict(prepared, scratch=rows, traces=traces), "checks": checks}
+    at_home = results[home] if home else None
+    known_home = (at_home.value or {}).get("home", {}) if at_home else {}
+    data = {
+        "scratch": rows,
+        "good": [path for _, path in sorted(good, key=lambda pair: pair[0])],
+        "folder_hung": facts["folder"] in results and results[facts["folder"]].state == "timeout",
+        "home_hung": at_home is not None and at_home.state == "timeout",
+        "home_errno": known_home.get("failed"),
+        "home_writable": known_home.get("writable"),
+        "traces": known_home.get("traces", []),
+    }
+    yield {"data": data, "checks": checks}
 
 
-def _prepare_first(host: Host, folders: List[str], arch: str) -> Dict[str, Any]:
-    for folder in folders:
-        result = host.attempt("scratch.prepare", LIMIT_S, prepare, folder, arch)
-        if result.state == "done":
-            return dict(result.value)
-    return {"work_folder": None, "sandbox": None, "sif": None, "sif_zstd": None}
+def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Dict[str, Result]:
+    """Visit each folder once; of those on one foreign mount the others only after the first answered.
+
+    So a hung mount costs one child, however many of our folders lie on it.
+    """
+    table = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
+    everything = list(dict.fromkeys([*paths, *([home] if home else [])]))
+    first: List[str] = []
+    later: List[Tuple[str, str]] = []
+    leaders: Dict[str, str] = {}
+    for path in everything:
+        point = (holding(table, path) or {}).get("point", "")
+        leader = path if is_local(table, path) else leaders.setdefault(point, path)
+        if leader == path:
+            first.append(path)
+        else:
+            later.append((leader, path))
+    limit_s = host.limit(LIMIT_S, 0.3)
+
+    def visits(names: List[str]) -> Dict[str, Result]:
+        calls = {"scratch." + path: [visit, path, path in paths, path == home] for path in names}
+        return {name[len("scratch.") :]: result for name, result in host.attempt_all(limit_s, calls).items()}
+
+    results = visits(first)
+    results.update({path: results[leader] for leader, path in later if results[leader].state == "timeout"})
+    results.update(visits([path for _, path in later if path not in results]))
+    return results
+
+
+def _row(path: str, name: str, state: str, found: Dict[str, Any]) -> Dict[str, Any]:
+    writable = None if state == "timeout" else found.get("errno") == 0
+    names = ("filesystem", "free_bytes", "free_inodes", "noexec", "nosuid")
+    return dict({key: found.get(key) for key in names}, path=path, writable=writable, used_for=name)
 
 
 REASONS = {
@@ -178,7 +201,7 @@ def judge(path: str, name: str, state: str, found: Dict[str, Any], error: Option
     identifier = "host.scratch." + path
     if state == "timeout":
         return check(identifier, "timeout", "scratch_unusable", "{} ({}) does not answer".format(path, name))
-    if not found:
+    if "errno" not in found:
         message = "{} ({}): {}".format(path, name, os.strerror(error) if error else "cannot be looked at")
         return check(identifier, "fail", "scratch_unusable", message, errno=error)
     facts = {"free_bytes": found["free_bytes"], "free_inodes": found["free_inodes"], "filesystem": found["filesystem"]}
@@ -201,4 +224,7 @@ def judge(path: str, name: str, state: str, found: Dict[str, Any], error: Option
 
 def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
     """What other detectors get where this one never answered."""
-    return {"scratch": [], "traces": [], "work_folder": None, "sandbox": None, "sif": None, "sif_zstd": None}
+    return {
+        "scratch": [], "good": [], "folder_hung": False, "home_hung": False, "home_errno": None, "home_writable": None,
+        "traces": [],
+    }  # fmt: skip

@@ -1,28 +1,20 @@
 """Singularity judged by running it: the factory's own start first, single features and other configurations when it fails.
 
 One optimistic start tries at once all that a glidein uses, so that a healthy node pays few container starts. The verdict
-``usable`` is that of the factory's exact command with an image that is fine: our own (minimal_image).
+``usable`` is that of the factory's exact command with an image that is fine: our own (minimal_image), or where that can't
+be made or is refused, one that the glidein is configured with.
 """
 
-import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from probe import command_line, payload_run
+from probe import alternatives, command_line
 from probe.checks import Check, check
 from probe.command_line import Launch
+from probe.container_trials import LOOK_LIMIT_S, Start, Trials, existing_binds
 from probe.engine import Findings
 from probe.host import Host
-from probe.minimal_image import PAYLOAD_PATH
 from probe.payload_run import Verdict
-from probe.process import Outcome
 from probe.settings import Settings
-
-RUN_LIMIT_S = 20.0
-# Once the whole start hung, single features get less: they tell which part hangs.
-HUNG_LIMIT_S = 6.0
-LOOK_LIMIT_S = 3.0
-# Container starts side by side; more only get in each other's way, and in that of a low process limit.
-AT_ONCE = 3
 
 NEW_PATH = "/singularity-probe/new/path"
 INSIDE = ("/srv",)
@@ -37,51 +29,8 @@ NOT_TRIED = {
     "nv": "tried by the gpus detector where there is a GPU",
     "rocm": "tried by the gpus detector where there is a GPU",
 }
-
-
-class Start(NamedTuple):
-    """One container start to try: how, with which image, and which paths to open inside."""
-
-    launch: Launch
-    image: str
-    inside: Tuple[str, ...] = ()
-
-
-class Trials:
-    """Runs and judges starts of one binary."""
-
-    def __init__(self, host: Host, work: Dict[str, Any], facts: Dict[str, Any], label: str) -> None:
-        self._host, self._facts, self._label = host, facts, label
-        self._nonce = host.nonce()
-        # Whatever Singularity unpacks while it is killed goes with the work folder.
-        self._changes = {name + "_TMPDIR": work["work_folder"] for name in ("APPTAINER", "SINGULARITY")}
-
-    def run(self, starts: Dict[str, Start], limit_s: float = RUN_LIMIT_S) -> Dict[str, Verdict]:
-        """Try starts side by side; a verdict for each, by name."""
-        programs = {name: [PAYLOAD_PATH, self._nonce, *start.inside] for name, start in starts.items()}
-        calls = {
-            "singularity.{}.{}".format(self._label, name): [
-                run_command, self._host, start.launch.command(start.image, programs[name]), limit_s, self._changes_for(start),
-            ]
-            for name, start in starts.items()
-        }  # fmt: skip
-        results = self._host.attempt_all(limit_s + 1, calls, AT_ONCE)
-        verdicts = {}
-        for name, start in starts.items():
-            result = results["singularity.{}.{}".format(self._label, name)]
-            lost = Outcome("timeout", None, None, None, "", result.detail, result.duration_s, result.left_running)
-            outcome = Outcome(*result.value) if result.state == "done" else lost
-            text = start.launch.text(start.image, programs[name])
-            verdicts[name] = payload_run.judge(outcome, self._nonce, text, self._facts, limit_s)
-        return verdicts
-
-    def _changes_for(self, start: Start) -> Dict[str, Optional[str]]:
-        return dict(self._changes) if start.image.endswith(".sif") else {}
-
-
-def run_command(host: Host, command: List[str], limit_s: float, changes: Dict[str, Optional[str]]) -> List[Any]:
-    """A program's Outcome as JSON takes it, for ``Host.attempt_all``."""
-    return list(host.run(command, limit_s, changes))
+# The configuration allows images of certain places or owners only: ours says nothing then about the glidein's.
+OURS_REFUSED = "sif_disallowed_by_config"
 
 
 class Tried(NamedTuple):
@@ -94,70 +43,101 @@ class Tried(NamedTuple):
     as_root: bool
 
 
+class Node(NamedTuple):
+    """What a container start needs to know of this node."""
+
+    host: Host
+    settings: Settings
+    namespaces: Dict[str, Any]
+    work: Dict[str, Any]
+    folder: str
+    binds: List[str]
+    as_root: bool
+
+    def launch(self, runtime: Dict[str, Any]) -> Launch:
+        """The glidein's start with a runtime."""
+        return command_line.factory_launch(self.settings, runtime["path"], self.folder, self.binds)
+
+    def trials(self, runtime: Dict[str, Any], label: str) -> Trials:
+        """Trials of a runtime, with the facts that its messages are read by."""
+        return Trials(self.host, self.work["work_folder"], _facts(self.host, self.namespaces, runtime), label)
+
+    def given_images(self) -> List[str]:
+        """Images in the file system that the glidein is configured with."""
+        return [image for image in self.settings.images if "://" not in image]
+
+
 def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The report's ``singularity``; a first answer is given as soon as the verdict stands."""
-    runtimes = earlier.get("runtimes") or []
-    work = earlier.get("scratch") or {}
-    obstacle = _obstacle(runtimes, work, host)
+    facts = host.facts()
+    work, scratch = earlier["work_folder"], earlier["scratch"]
+    folder = str(facts["folder"] or work["work_folder"])
+    runtimes = _in_reach(earlier["runtimes"])
+    obstacle = _obstacle(earlier["runtimes"], runtimes, scratch, folder) or _no_image(settings, work, facts["arch"])
     if obstacle:
-        yield _without_a_run(obstacle, runtimes)
+        yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
         return
-    folder = host.facts()["folder"] or work["work_folder"]
     binds = existing_binds(host, settings)
+    node = Node(host, settings, earlier["namespaces"], work, folder, binds, facts["uid"] == 0)
     failed: List[Tried] = []
     for number, runtime in enumerate(runtimes):
-        if runtime["status"] != "ok":
-            continue
-        launch = command_line.factory_launch(settings, runtime["path"], folder, binds)
-        facts = _facts(host, earlier, runtime)
-        trials = Trials(host, work, facts, str(number))
-        tried = _try_all_at_once(trials, runtime, launch, work, host.facts()["uid"] == 0)
+        tried = _try_runtime(node, runtime, str(number))
         if tried.verdict.ok:
             yield _findings(settings, tried, [], failed)
             return
         failed.append(tried)
-        if settings.singularity:
-            break
     yield _findings(settings, failed[0], [], [])
-    yield _diagnose(host, settings, earlier, failed[0], work, folder)
+    yield _diagnose(node, earlier["runtimes"], failed[0])
 
 
-def _obstacle(runtimes: List[Dict[str, Any]], work: Dict[str, Any], host: Host) -> Optional[Check]:
-    """What keeps us from starting anything; a missing or dead runtime is the verdict itself."""
-    if not any(runtime["status"] == "ok" for runtime in runtimes):
-        best = next(
-            (runtime for runtime in runtimes if runtime["status"] == "timeout"), runtimes[0] if runtimes else None
-        )
-        if best is None:
-            return check("singularity", "fail", "runtime_not_found", "no Singularity or Apptainer found")
-        return check(
-            "singularity",
-            best["status"],
-            best["reason"],
-            "{}: {}".format(best["path"], best["version_text"] or best["reason"]),
-        )
-    if not work.get("work_folder"):
-        return check("singularity", "unknown", "scratch_read_only", "no folder where the test image could be made")
-    if not work.get("sandbox"):
-        message = "this build of the probe has no test image for {}".format(host.facts()["arch"])
-        return check("singularity", "unknown", "cannot_be_tried", message)
+def _in_reach(runtimes: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """The runtimes that a glidein's search comes to: it stops for ever at one that hangs, and at one asked for by name."""
+    found = []
+    for runtime in runtimes:
+        if runtime["status"] == "timeout":
+            break
+        if runtime["status"] == "ok":
+            found.append(runtime)
+            if runtime["found_by"] == "option":
+                break
+    return found
+
+
+def _obstacle(
+    runtimes: List[Dict[str, Any]], in_reach: List[Dict[str, Any]], scratch: Dict[str, Any], folder: str
+) -> Optional[Check]:
+    """What decides before anything is started: nothing to start, or a hung folder that every start goes into."""
+    if not runtimes:
+        return check("singularity", "fail", "runtime_not_found", "no Singularity or Apptainer found")
+    if not in_reach:
+        best = next((runtime for runtime in runtimes if runtime["status"] == "timeout"), runtimes[0])
+        message = "{}: {}".format(best["path"], best["version_text"] or "--version failed")
+        return check("singularity", best["status"], best["reason"], message)
+    # One more start would only be one more process that cannot be killed.
+    if scratch["home_hung"]:
+        return check("singularity", "timeout", "home_unusable", "HOME does not answer, and every start looks into it")
+    if scratch["folder_hung"]:
+        message = "the working folder {} does not answer, and every start mounts it".format(folder)
+        return check("singularity", "timeout", "folder_unusable", message)
     return None
 
 
-def existing_binds(host: Host, settings: Settings) -> List[str]:
-    """The glidein's binds whose source exists; one that does not answer stays in, as it would for the glidein."""
-    wanted = command_line.requested_binds(settings)
-    results = host.attempt_all(
-        LOOK_LIMIT_S, {"singularity.bind." + bind: [os.path.exists, command_line.source_of(bind)] for bind in wanted}
-    )
-    return [bind for bind in wanted if results["singularity.bind." + bind].value is not False]
+def _no_image(settings: Settings, work: Dict[str, Any], arch: str) -> Optional[Check]:
+    """What keeps us from trying: no image of our own, and none given."""
+    if work["sandbox"] or settings.images:
+        return None
+    if work["work_folder"]:
+        message = "this build of the probe has no test image for {}; give one with --image".format(arch)
+        return check("singularity", "unknown", "cannot_be_tried", message)
+    message = "no folder takes our test image; give an image with --image"
+    return check("singularity", "unknown", "scratch_read_only", message)
 
 
-def _facts(host: Host, earlier: Dict[str, Any], runtime: Dict[str, Any]) -> Dict[str, Any]:
+def _facts(host: Host, namespaces: Dict[str, Any], runtime: Dict[str, Any]) -> Dict[str, Any]:
     """What the rules for messages may ask: reasons that were found by looking and trying."""
-    namespaces = earlier.get("namespaces") or {}
-    facts = {kind + "_reason": (namespaces.get(kind) or {}).get("reason") for kind in ("mount", "pid", "ipc", "net")}
-    facts["userns_reason"] = (namespaces.get("user") or {}).get("reason")
+    reasons = {kind: (namespaces.get(kind) or {}).get("reason") for kind in ("user", "mount", "pid", "ipc", "net")}
+    facts: Dict[str, Any] = {kind + "_reason": reason for kind, reason in reasons.items()}
+    facts["namespace_reason"] = next((reasons[kind] for kind in ("user", "mount", "pid", "ipc") if reasons[kind]), None)
     setuid = runtime["setuid"]
     facts["setuid_reason"] = setuid["reason"] if setuid["installed"] else None
     facts["fuse_reason"] = host.attempt("singularity.fuse", LOOK_LIMIT_S, _try_fuse_device).value
@@ -165,6 +145,8 @@ def _facts(host: Host, earlier: Dict[str, Any], runtime: Dict[str, Any]) -> Dict
 
 
 def _try_fuse_device() -> Optional[str]:
+    import os
+
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK))
     except FileNotFoundError:
@@ -174,97 +156,98 @@ def _try_fuse_device() -> Optional[str]:
     return None
 
 
-def _try_all_at_once(
-    trials: Trials, runtime: Dict[str, Any], launch: Launch, work: Dict[str, Any], as_root: bool
-) -> Tried:
+def _try_runtime(node: Node, runtime: Dict[str, Any], label: str) -> Tried:
+    """The verdict on one runtime: by our image, or by the glidein's where ours cannot be had or is refused."""
+    launch, trials = node.launch(runtime), node.trials(runtime, label)
+    tried = None
+    if node.work["sandbox"]:
+        tried = _try_all_at_once(node, runtime, launch, trials)
+        if tried.verdict.reason != OURS_REFUSED:
+            return tried
+    images = node.given_images()
+    starts = {"image:" + image: Start(launch, image, ours=False) for image in images}
+    verdicts = trials.run(starts) if starts else {}
+    best = next((verdict for verdict in verdicts.values() if verdict.ok), None)
+    if tried is None:
+        verdict = best or next(iter(verdicts.values()))
+        return Tried(runtime, launch, verdict, verdicts, node.as_root)
+    return tried._replace(verdict=best or tried.verdict)
+
+
+def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials: Trials) -> Tried:
     """The optimistic start with all that a glidein uses, the SIF images and the other mode beside it."""
-    combined = launch.with_binds("{}:{}".format(work["sandbox"], NEW_PATH))
-    starts = {"combined": Start(combined, work["sandbox"], INSIDE)}
+    sandbox = node.work["sandbox"]
+    combined = launch.with_binds("{}:{}".format(sandbox, NEW_PATH))
+    starts = {"combined": Start(combined, sandbox, INSIDE)}
     for feature in ("sif", "sif_zstd"):
-        if work[feature]:
-            starts[feature] = Start(launch, work[feature])
-    if runtime["setuid"]["usable"] or as_root:
-        starts["userns"] = Start(launch.with_options("--userns"), work["sandbox"])
+        if node.work[feature]:
+            starts[feature] = Start(launch, node.work[feature])
+    if runtime["setuid"]["usable"] or node.as_root:
+        starts["userns"] = Start(launch.with_options("--userns"), sandbox)
     if command_line.PID_OPTION not in launch.options:
-        starts["pid_namespace"] = Start(launch.with_options(command_line.PID_OPTION), work["sandbox"])
+        starts["pid_namespace"] = Start(launch.with_options(command_line.PID_OPTION), sandbox)
     verdicts = trials.run(starts)
-    if verdicts["combined"].ok:
-        return Tried(runtime, launch, verdicts["combined"], verdicts, as_root)
-    limit_s = HUNG_LIMIT_S if verdicts["combined"].status == "timeout" else RUN_LIMIT_S
-    verdicts.update(trials.run({"factory": Start(launch, work["sandbox"], INSIDE)}, limit_s))
-    return Tried(runtime, launch, verdicts["factory"], verdicts, as_root)
+    verdict = verdicts["combined"]
+    if verdict.status == "fail":
+        verdicts.update(trials.run({"factory": Start(launch, sandbox, INSIDE)}))
+        verdict = verdicts["factory"]
+    return Tried(runtime, launch, verdict, verdicts, node.as_root)
 
 
-def _diagnose(
-    host: Host, settings: Settings, earlier: Dict[str, Any], tried: Tried, work: Dict[str, Any], folder: str
-) -> Findings:
+def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findings:
     """After a failure: each feature on its own, and what a factory could configure instead."""
-    binary, launch, image = tried.runtime["path"], tried.launch, work["sandbox"]
-    trials = Trials(host, work, _facts(host, earlier, tried.runtime), "single")
-    singles = {
-        "sandbox": Start(command_line.bare_launch(binary), image),
-        "pid_namespace": Start(command_line.bare_launch(binary, ["--pid"]), image),
-        "ipc_namespace": Start(command_line.bare_launch(binary, ["--ipc"]), image),
-        "contain": Start(command_line.bare_launch(binary, ["--contain"]), image),
-        "workdir": Start(command_line.bare_launch(binary, ["--home", folder + ":/srv", "--pwd", "/srv"]), image),
-        "bind_new_path": Start(command_line.bare_launch(binary, ["--bind", image + ":" + NEW_PATH]), image),
-        "userns": Start(launch.with_options("--userns"), image),
+    binary, launch = tried.runtime["path"], tried.launch
+    image = node.work["sandbox"]
+    ours = image is not None
+    image = image or node.given_images()[0]
+    bare = {
+        "sandbox": [],
+        "pid_namespace": ["--pid"],
+        "ipc_namespace": ["--ipc"],
+        "contain": ["--contain"],
+        "workdir": ["--home", node.folder + ":/srv", "--pwd", "/srv"],
+        "bind_new_path": ["--bind", image + ":" + NEW_PATH],
     }
-    changes = _possible_changes(launch)
-    singles.update({"change:" + str(number): Start(changed, image) for number, (_, changed) in enumerate(changes)})
-    limit_s = HUNG_LIMIT_S if tried.verdict.status == "timeout" else RUN_LIMIT_S
-    verdicts = trials.run(singles, limit_s)
-    alternatives = [
-        {
-            "change": change,
-            "check": verdicts["change:" + str(number)].as_check("singularity.alternatives." + str(number)),
-        }
-        for number, (change, _) in enumerate(changes)
-    ]
-    alternatives += _other_binaries(host, settings, earlier, tried, work, limit_s)
-    return _findings(settings, tried._replace(verdicts=dict(verdicts, **tried.verdicts)), alternatives, [])
-
-
-def _possible_changes(launch: Launch) -> List[Tuple[Dict[str, str], Launch]]:
-    """Configurations that a factory could set instead, least change first."""
-    no_pid = {"SINGULARITY_DISABLE_PID_NAMESPACES": "1"}
-    userns = {"GLIDEIN_SINGULARITY_OPTS": " ".join([*_own_options(launch), "--userns"])}
-    without_pid = launch.without(command_line.PID_OPTION)
-    changes = [(no_pid, without_pid)] if without_pid != launch else []
-    changes.append((userns, launch.with_options("--userns")))
-    if without_pid != launch:
-        changes.append((dict(no_pid, **userns), without_pid.with_options("--userns")))
-    return changes
-
-
-def _own_options(launch: Launch) -> List[str]:
-    """The options that come from GLIDEIN_SINGULARITY_OPTS: those after the factory's own six."""
-    return [option for option in launch.options[6:] if option != command_line.PID_OPTION]
-
-
-def _other_binaries(
-    host: Host,
-    settings: Settings,
-    earlier: Dict[str, Any],
-    tried: Tried,
-    work: Dict[str, Any],
-    limit_s: float,
-) -> List[Dict[str, Any]]:
-    """Where one binary was asked for by name: the others of the search order, each with the factory's start."""
-    found: List[Dict[str, Any]] = []
-    others = [runtime for runtime in earlier["runtimes"] if runtime["status"] == "ok" and runtime is not tried.runtime]
-    if not settings.singularity:
-        return found  # the glidein's own search went through all of them already
+    starts = {
+        name: Start(command_line.bare_launch(binary, options), image, ours=ours) for name, options in bare.items()
+    }
+    starts["userns"] = Start(launch.with_options("--userns"), image, ours=ours)
+    possible = alternatives.possible(launch, node.host.environment)
+    for number, choice in enumerate(possible):
+        starts["change:" + str(number)] = Start(choice.launch, image, unset=choice.unset, ours=ours)
+    others = _other_runtimes(runtimes, tried) if tried.runtime["found_by"] == "option" else []
     for number, runtime in enumerate(others):
-        launch = tried.launch._replace(binary=runtime["path"])
-        trials = Trials(host, work, _facts(host, earlier, runtime), "other{}".format(number))
-        verdict = trials.run({"factory": Start(launch, work["sandbox"])}, limit_s)["factory"]
-        change = {"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": runtime["path"]}
-        found.append({"change": change, "check": verdict.as_check("singularity.alternatives.binary{}".format(number))})
-    return found
+        starts["other:" + str(number)] = Start(launch._replace(binary=runtime["path"]), image, ours=ours)
+    verdicts = node.trials(tried.runtime, "single").run(starts, share=0.3)
+    offered = [
+        _offer(number, choice.change, verdicts["change:" + str(number)]) for number, choice in enumerate(possible)
+    ]
+    for number, runtime in enumerate(others):
+        change: alternatives.Change = {"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": runtime["path"]}
+        offered.append(_offer(len(offered), change, verdicts["other:" + str(number)]))
+    tried = tried._replace(verdict=_blame_variables(tried.verdict, offered), verdicts=dict(verdicts, **tried.verdicts))
+    return _findings(node.settings, tried, offered, [])
 
 
-def _findings(settings: Settings, tried: Tried, alternatives: List[Dict[str, Any]], refused: List[Tried]) -> Findings:
+def _other_runtimes(runtimes: List[Dict[str, Any]], tried: Tried) -> List[Dict[str, Any]]:
+    return [runtime for runtime in runtimes if runtime["status"] == "ok" and runtime is not tried.runtime]
+
+
+def _offer(number: int, change: alternatives.Change, verdict: Verdict) -> Dict[str, Any]:
+    return {"change": change, "check": verdict.as_check("singularity.alternatives." + str(number))}
+
+
+def _blame_variables(verdict: Verdict, offered: List[Dict[str, Any]]) -> Verdict:
+    """Where leaving out variables of the environment is what helps, they are the cause."""
+    for row in offered:
+        names = [name for name, value in row["change"].items() if value is None]
+        if verdict.reason == "runtime_failed" and names and row["check"]["status"] == "ok":
+            message = "it works without {}: {}".format(", ".join(names), verdict.message)
+            return verdict._replace(reason="runtime_options_invalid", message=message)
+    return verdict
+
+
+def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], refused: List[Tried]) -> Findings:
     """The report's ``singularity`` and its checks, from what was tried so far."""
     verdict, runtime = tried.verdict, tried.runtime
     message = verdict.message
@@ -287,11 +270,11 @@ def _findings(settings: Settings, tried: Tried, alternatives: List[Dict[str, Any
         "modes": modes,
         "features": features,
         "command": tried.launch.text(image, ["cat", "/proc/self/uid_map"]),
-        "alternatives": alternatives,
+        "alternatives": offered,
     }
     return {
         "data": data,
-        "checks": [overall, *modes.values(), *features.values(), *[row["check"] for row in alternatives]],
+        "checks": [overall, *modes.values(), *features.values(), *[row["check"] for row in offered]],
     }
 
 
@@ -314,8 +297,8 @@ def _modes(tried: Tried) -> Dict[str, Check]:
     return found
 
 
-# Which start tells about a feature when the whole was tried at once, and what must be true of it.
 def _feature(name: str, tried: Tried) -> Check:
+    """A feature by its own start where there was one, or else by the one that tried all at once."""
     identifier = "singularity.features." + name
     if name in NOT_TRIED:
         return check(identifier, "skipped", "not_requested", NOT_TRIED[name])
@@ -323,9 +306,9 @@ def _feature(name: str, tried: Tried) -> Check:
     if name in ("sif", "sif_zstd"):
         return _sif(identifier, single)
     if single is None and name == "bind_new_path":
-        single = tried.verdicts["combined"]
+        single = tried.verdicts.get("combined")
     single = single or tried.verdict
-    if name == "pid_namespace" and single.ok and not _own_pid_namespace(single):
+    if name == "pid_namespace" and single.ok and single.seen.pid is not None and not _own_pid_namespace(single):
         return check(
             identifier, "fail", "pid_namespace_denied", "--pid was accepted, but the pids inside are the host's"
         )
@@ -334,7 +317,7 @@ def _feature(name: str, tried: Tried) -> Check:
 
 def _own_pid_namespace(verdict: Verdict) -> bool:
     # The namespace's first processes are Singularity's own; on the host our payload comes long after them.
-    return verdict.seen.pid is not None and verdict.seen.pid < 100
+    return (verdict.seen.pid or 0) < 100
 
 
 def _sif(identifier: str, verdict: Optional[Verdict]) -> Check:

@@ -1,0 +1,103 @@
+"""Starting containers and judging the starts, several side by side."""
+
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from probe import command_line, mounts, payload_run
+from probe.command_line import Launch
+from probe.host import Host
+from probe.minimal_image import PAYLOAD_PATH
+from probe.payload_run import Verdict
+from probe.process import Outcome
+from probe.settings import Settings
+
+RUN_LIMIT_S = 20.0
+LOOK_LIMIT_S = 3.0
+# Container starts side by side; more only get in each other's way, and in that of a low process limit.
+AT_ONCE = 3
+
+# What our payload prints, by the shell of an image that is not ours.
+SHELL = 'while read -r l; do echo "$0 uid_map $l"; done </proc/self/uid_map; echo "$0 end"'
+
+
+class Start(NamedTuple):
+    """One container start to try: how, with which image, which paths to open inside, variables to leave out.
+
+    ``ours``: the image has our payload; another one's shell is asked instead.
+    """
+
+    launch: Launch
+    image: str
+    inside: Tuple[str, ...] = ()
+    unset: Tuple[str, ...] = ()
+    ours: bool = True
+
+    def program(self, nonce: str) -> List[str]:
+        """What runs inside."""
+        return [PAYLOAD_PATH, nonce, *self.inside] if self.ours else ["/bin/sh", "-c", SHELL, nonce]
+
+
+class Trials:
+    """Runs and judges starts. ``label`` keeps the records of several of them apart; ``facts``: see stderr_rules."""
+
+    def __init__(self, host: Host, work_folder: Optional[str], facts: Dict[str, Any], label: str) -> None:
+        self._host, self._work_folder, self._facts, self._label = host, work_folder, facts, label
+        self._nonce = host.nonce()
+
+    def run(self, starts: Dict[str, Start], limit_s: float = RUN_LIMIT_S, share: float = 0.6) -> Dict[str, Verdict]:
+        """Try starts side by side, each within the limit and a share of what is left of the deadline."""
+        limit_s = self._host.limit(limit_s, share)
+        commands = {
+            name: start.launch.command(start.image, start.program(self._nonce)) for name, start in starts.items()
+        }
+        names = {name: "singularity.{}.{}".format(self._label, name) for name in starts}
+        calls = {
+            names[name]: [run_command, self._host, commands[name], limit_s, self._changes(start)]
+            for name, start in starts.items()
+        }
+        results = self._host.attempt_all(limit_s + 1, calls, AT_ONCE)
+        return {
+            name: payload_run.judge(
+                outcome_of(results[names[name]]),
+                self._nonce,
+                command_line.as_text(commands[name]),
+                self._facts,
+                limit_s,
+            )
+            for name in starts
+        }
+
+    def _changes(self, start: Start) -> Dict[str, Optional[str]]:
+        changes: Dict[str, Optional[str]] = dict.fromkeys(start.unset)
+        if start.image.endswith(".sif"):
+            # Whatever Singularity unpacks while it is killed goes with the work folder.
+            changes.update({name + "_TMPDIR": self._work_folder for name in ("APPTAINER", "SINGULARITY")})
+        return changes
+
+
+def run_command(host: Host, command: List[str], limit_s: float, changes: Dict[str, Optional[str]]) -> List[Any]:
+    """A program's Outcome as JSON takes it, for ``Host.attempt_all``."""
+    return list(host.run(command, limit_s, changes))
+
+
+def outcome_of(result: Any) -> Outcome:
+    """The Outcome in a worker's result; where the worker itself was lost, that of a program that never answered."""
+    if result.state == "done":
+        return Outcome(*result.value)
+    if result.state == "died":
+        return Outcome("not_started", None, None, result.errno, "", result.detail, result.duration_s)
+    return Outcome("timeout", None, None, None, "", result.detail, result.duration_s, result.left_running)
+
+
+def existing_binds(host: Host, settings: Settings) -> List[str]:
+    """The glidein's binds whose source exists; one that does not answer stays in, as it would for the glidein."""
+    wanted = command_line.requested_binds(settings)
+    table = mounts.parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
+    sources = {bind: command_line.source_of(bind) for bind in wanted}
+    exists: Dict[str, Any] = {
+        source: host.exists(source) for source in sources.values() if mounts.is_local(table, source)
+    }
+    foreign = [source for source in sources.values() if source not in exists]
+    results = host.attempt_all(LOOK_LIMIT_S, {"bind." + source: [os.path.exists, source] for source in foreign})
+    exists.update({source: results["bind." + source].value for source in foreign})
+    return [bind for bind in wanted if exists[sources[bind]] is not False]

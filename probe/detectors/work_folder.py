@@ -1,0 +1,74 @@
+"""This run's work folder, with our own image in it, in the first scratch folder that takes it."""
+
+import os
+from typing import Any, Dict, Iterator, List
+
+from probe import minimal_image
+from probe.engine import Findings
+from probe.host import Host
+from probe.settings import Settings
+
+LIMIT_S = 4.0
+# Memory, where nothing else can be written: the container test is worth more than a tidy place.
+LAST_RESORT = "/dev/shm"  # noqa: S108  a folder of our own is made in it
+
+
+def place(folder: str, run_id: str) -> str:
+    """Where a run's work folder lies in a scratch folder."""
+    return os.path.join(folder, "singularity-probe-" + run_id)
+
+
+def prepare(work_folder: str, arch: str) -> Dict[str, Any]:
+    """Make a work folder with our own image in it, whole or not at all; raises OSError. May hang."""
+    os.mkdir(work_folder, 0o700)
+    try:
+        return _fill(work_folder, arch)
+    except OSError:
+        remove([work_folder], [])
+        raise
+
+
+def _fill(work_folder: str, arch: str) -> Dict[str, Any]:
+    made: Dict[str, Any] = {"work_folder": work_folder, "sandbox": None, "sif": None, "sif_zstd": None}
+    if minimal_image.payload(arch) is None:
+        return made
+    made["sandbox"] = os.path.join(work_folder, "image")
+    minimal_image.create_sandbox(made["sandbox"], arch)
+    for key, compression in (("sif", "gzip"), ("sif_zstd", "zstd")):
+        content = minimal_image.sif(arch, compression)
+        if content is not None:
+            made[key] = os.path.join(work_folder, compression + ".sif")
+            with open(made[key], "wb") as stream:
+                stream.write(content)
+    return made
+
+
+def remove(work_folders: List[str], traces: List[str]) -> None:
+    """Remove work folders, what a killed start left in them, and empty folders that were not there. May hang."""
+    import shutil
+
+    for work_folder in work_folders:
+        shutil.rmtree(work_folder, ignore_errors=True)
+    for path in traces:
+        try:
+            os.rmdir(path)
+        except OSError:  # not made after all, or in use by somebody else meanwhile
+            pass
+
+
+def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
+    """Paths of the work folder and the images in it, None where there is none."""
+    arch = host.facts()["arch"]
+    for folder in [*earlier["scratch"]["good"], LAST_RESORT]:
+        result = host.attempt(
+            "work_folder." + folder, host.limit(LIMIT_S, 0.3), prepare, place(folder, host.run_id), arch
+        )
+        if result.state == "done":
+            yield {"data": dict(result.value), "checks": []}
+            return
+    yield {"data": unknown("", "", ""), "checks": []}
+
+
+def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
+    """What other detectors get where there is no work folder."""
+    return {"work_folder": None, "sandbox": None, "sif": None, "sif_zstd": None}
