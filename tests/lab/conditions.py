@@ -102,9 +102,20 @@ class Condition:
     probe_wrapper: tuple[str, ...] = ()
     probe_arguments: tuple[str, ...] = ()
     factory_arguments: tuple[str, ...] | None = None  # instead of --pid: what the glidein's configuration asks for
+    bars_wrappers: bool = False  # no other program can be started around the command
     folder: str = WORK  # where the folders of the commands are
     deadline_s: float = 30.0
     factory_limit_s: float = FACTORY_LIMIT_S
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether programs stand around the command."""
+        return bool(self.before_user or self.wrapper or self.probe_wrapper)
+
+    def goes_with(self, other: "Condition") -> bool:
+        """Whether both can be made on one node."""
+        barred = (self.bars_wrappers and other.is_wrapped) or (other.bars_wrappers and self.is_wrapped)
+        return not self.touches & other.touches and not barred
 
     @property
     def mounts_that_hang(self) -> int:
@@ -130,6 +141,7 @@ def _both(one: Condition, two: Condition) -> Condition:
         probe_wrapper=one.probe_wrapper + two.probe_wrapper,
         probe_arguments=one.probe_arguments + two.probe_arguments,
         factory_arguments=two.factory_arguments if two.factory_arguments is not None else one.factory_arguments,
+        bars_wrappers=one.bars_wrappers or two.bars_wrappers,
         folder=two.folder if two.folder != WORK else one.folder,
         deadline_s=min(one.deadline_s, two.deadline_s),
         factory_limit_s=min(one.factory_limit_s, two.factory_limit_s),
@@ -328,6 +340,7 @@ CONDITIONS: dict[str, Condition] = {
         "/hung/work",
         "work",
         folder="/hung/work",
+        bars_wrappers=True,
         # A shell that is told PWD looks at it before it does anything: no program of ours would ever be started.
         probe_wrapper=("env", "-u", "PWD", "-u", "OLDPWD"),
         files={"factory/file": "text\n", "probe/file": "text\n"},
@@ -342,12 +355,18 @@ CONDITIONS: dict[str, Condition] = {
         probe_arguments=("--output", "/reports/report.json"),
     ),
     "locale-broken": environment("the locale does not exist", "locale", LANG="xx_YY.UTF-8", LC_ALL="no_such_locale"),
-    "path-empty": environment("PATH is empty", "path", PATH=""),
+    "path-empty": Condition(
+        "PATH is empty", touches=touching("path"), environment={"PATH": ""}, bars_wrappers=True
+    ),
     "python-foreign": environment(
         "the environment is meant for another Python", "python", PYTHONHOME="/no/such/python", PYTHONPATH="/no/such"
     ),
     "nproc-64": limited("a user may have 64 processes", "--nproc=64"),
-    "nproc-8": limited("a user may have 8 processes", "--nproc=8"),
+    "nproc-8": Condition(
+        "a user may have 8 processes",
+        touches=touching("limits", "userns", "container"),
+        wrapper=("prlimit", "--nproc=8", "--"),
+    ),
     "nofile-64": limited("64 open files", "--nofile=64"),
     "fsize-64k": limited("files of 64 KiB at most", "--fsize=65536"),
     "address_space-2g": limited("2 GiB of address space", f"--as={2 << 30}"),
@@ -369,17 +388,20 @@ CONDITIONS: dict[str, Condition] = {
         "no_new_privs is set", touches=touching("privileges"), wrapper=("setpriv", "--no-new-privs")
     ),
     "seccomp-userns": Condition(
-        "a seccomp filter forbids user namespaces", touches=touching("seccomp"), before_user=seccomp("clone_newuser")
+        "a seccomp filter forbids user namespaces",
+        touches=touching("seccomp", "userns", "container"), before_user=seccomp("clone_newuser")
     ),
     "seccomp-unshare": Condition(
-        "a seccomp filter forbids unshare", touches=touching("seccomp"), before_user=seccomp("unshare")
+        "a seccomp filter forbids unshare",
+        touches=touching("seccomp", "userns", "container"), before_user=seccomp("unshare")
     ),
     "seccomp-mount": Condition(
-        "a seccomp filter forbids mount", touches=touching("seccomp"), before_user=seccomp("mount")
+        "a seccomp filter forbids mount",
+        touches=touching("seccomp", "userns", "container"), before_user=seccomp("mount")
     ),
     "docker": Condition(
         "inside Docker with its defaults: masked /proc, a seccomp filter",
-        touches=touching("seccomp", "proc", "container"),
+        touches=touching("seccomp", "userns", "proc", "container"),
         prepare=MASKED_AS_BY_DOCKER + "touch /.dockerenv",
         before_user=seccomp("clone_new_any,mount"),
     ),
@@ -397,12 +419,12 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "rootless_container": Condition(
         "root of a user namespace, as in rootless Podman",
-        touches=touching("container", "user"),
+        touches=touching("container", "user", "userns"),
         wrapper=("unshare", "--user", "--map-root-user", "--mount"),
     ),
     "chroot": Condition(
         "inside a chroot: the kernel refuses user namespaces there",
-        touches=touching("container"),
+        touches=touching("container", "userns"),
         prepare="mkdir /chroot; mount --rbind / /chroot",
         before_user=("sh", "-c", 'exec chroot /chroot sh -c "cd $PWD; exec \\"\\$@\\"" lab "$@"', "lab"),
     ),
@@ -494,6 +516,7 @@ CONDITIONS: dict[str, Condition] = {
         "the first folder of PATH does not answer",
         "/hung/bin",
         "path",
+        bars_wrappers=True,
         environment={"PATH": "/hung/bin:/lab/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
     ),
     # --- images ---

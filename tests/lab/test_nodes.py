@@ -95,3 +95,18 @@ def test_conditions_add_up():
 
 def test_the_healthy_node_is_no_condition_at_all():
     assert NODES["healthy-unprivileged"].conditions == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "go_together"),
+    [
+        ("proc_masked", "fuse-denied", True),
+        ("fuse-missing", "fuse-denied", False),
+        ("path-empty", "nofile-64", False),  # prlimit would not be found
+        ("path-empty", "fuse-denied", True),
+        ("seccomp-userns", "userns-disabled", False),  # the filter would forbid the namespace that the limit is set in
+    ],
+)
+def test_conditions_that_cannot_be_made_together_are_known(one: str, two: str, go_together: bool):
+    assert CONDITIONS[one].goes_with(CONDITIONS[two]) is go_together
+    assert CONDITIONS[two].goes_with(CONDITIONS[one]) is go_together
