@@ -153,8 +153,11 @@ def _rejection(item: Rejection) -> dict[str, Any]:
 def proposed(found: Proposals, shape: str) -> Answer:
     """The proposals for one entry: to read, or as a fragment to paste (notes and all then go to stderr)."""
     proposals = found.proposals
-    rows = [[item.attribute, item.value, item.type, item.confidence, item.nodes, item.reason] for item in proposals]
-    table = Table(["attribute", "value", "type", "confidence", "nodes", "because"], rows)
+    rows = [
+        [item.attribute, item.value, item.present, item.type, item.confidence, item.nodes, item.reason]
+        for item in proposals
+    ]
+    table = Table(["attribute", "value", "now", "type", "confidence", "nodes", "because"], rows)
     notes = [f"note: {note}" for note in found.notes]
     if shape in _FRAGMENTS:
         fragment = _FRAGMENTS[shape](found)

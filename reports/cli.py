@@ -9,6 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from reports import answers, doctor, serving
 from reports.collector import create_app
+from reports.entries_cli import entries
 from reports.ingest import Ingest, Summary
 from reports.intake import REPORT_LIMIT_BYTES, utc_now
 from reports.logs import log_to_stderr
@@ -17,7 +18,6 @@ from reports.reading import read_reports
 from reports.session import Program, Session, common_options
 from reports.version import VERSION
 from site_db import views
-from site_db.proposals import propose
 
 DEFAULT_PORT = 8642
 _session = click.make_pass_decorator(Session, ensure=True)
@@ -37,6 +37,7 @@ def cli() -> None:
       site-db site Example-T2                   one site: what works, what does not, why
       site-db why Example_T2_CE1 singularity    one verdict, with evidence and remedy
       site-db entries propose Example_T2_CE1 --as xml
+      site-db entries check                     configuration against measurement
       site-db --format json sites | jq '.data'
     """
 
@@ -181,50 +182,6 @@ def why(session: Session, entry_name: str, capability: str) -> None:
         session.show(answers.why(views.why(store, entry_name, capability, utc_now())))
 
 
-@cli.group()
-def entries() -> None:
-    """Factory entries: list them, propose their configuration."""
-
-
-@entries.command("list")
-@common_options
-@_session
-def entries_list(session: Session) -> None:
-    """List all entries that have reported.
-
-    \b
-    Example:
-      site-db entries list
-    """
-    with session.store() as store:
-        now = utc_now()
-        session.show(answers.entries(views.list_entries(store, now), now))
-
-
-@entries.command("propose")
-@click.argument("entry_name", metavar="ENTRY")
-@click.option(
-    "--as",
-    "shape",
-    type=click.Choice(["text", "xml", "yaml"]),
-    default="text",
-    show_default=True,
-    help="For reading, as the factory's XML, or as OSG autoconf YAML.",
-)
-@common_options
-@_session
-def entries_propose(session: Session, entry_name: str, shape: str) -> None:
-    """Propose the attributes of one entry from what was measured there. Nothing is changed anywhere.
-
-    \b
-    Examples:
-      site-db entries propose Example_T2_CE1
-      site-db entries propose Example_T2_CE1 --as xml
-    """
-    with session.store() as store:
-        session.show(answers.proposed(propose(store, entry_name, utc_now()), shape))
-
-
 @cli.command()
 @common_options
 @_session
@@ -253,6 +210,9 @@ def doctor_command(context: click.Context, session: Session) -> None:
     looks = doctor.examine(session.url)
     session.show(answers.examined(looks))
     context.exit(1 if any(look.status == "fail" for look in looks) else 0)
+
+
+cli.add_command(entries)
 
 
 def main() -> None:

@@ -17,11 +17,12 @@ from reports import pages
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.intake import utc_now
 from reports.metrics import CONTENT_TYPE, Metrics
-from reports.openapi import PAGED, RECEIVE, Described, Operation, description
+from reports.openapi import OF_ONE_ENTRY, PAGED, RECEIVE, Described, Operation, description
 from reports.problems import HttpProblem
 from reports.receiving import Receiver
 from reports.settings import Settings
 from site_db import views
+from site_db.configuration.drift import check_drift
 from site_db.errors import AmbiguousName, SiteDbError, UnknownName
 from site_db.site_reports import SiteReportPart
 from site_db.store import Store
@@ -125,6 +126,15 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
     def all_entries(_request: Request) -> dict[str, Any]:
         return {"entries": [entry.to_dict() for entry in views.list_entries(store, now())]}
 
+    def disagreements(request: Request) -> dict[str, Any]:
+        return check_drift(store, now(), request.query_params.get("entry") or None).to_dict()
+
+    drift = Operation(
+        "Where imported configuration and measurement disagree",
+        "The findings, the gravest first",
+        refusals=(*_REFUSALS, 404),
+        extra=OF_ONE_ENTRY,
+    )
     overview = reader.page(lambda _request: views.list_sites(store, now()), pages.overview)
     return [
         listed("sites", lambda _request: views.list_sites(store, now()).to_dict()),
@@ -133,6 +143,7 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         named("entries", "entry", views.entry_report),
         listed("nodes", lambda request: views.list_nodes(store, request.query_params.get("after", "")).to_dict(), PAGED),
         named("nodes", "node", views.node_report),
+        Row("/api/v1/drift", reader.json(disagreements), drift),
         Row("/", overview, Operation("The sites, for people", "A page", "text/html", refusals=_REFUSALS)),
     ]
 

@@ -72,6 +72,16 @@ PAGED: dict[str, Any] = {
         }
     ]
 }
+OF_ONE_ENTRY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "entry",
+            "in": "query",
+            "description": "Only this entry, by its name; without it all enabled ones",
+            "schema": {"type": "string"},
+        }
+    ]
+}
 _PROBLEM_LIST = {
     "type": "array",
     "items": {

@@ -37,7 +37,7 @@ class Element:
     tag: Span
     attributes: Mapping[str, str]
     line: int
-    close: Span = Span(0, 0)
+    close: Span = field(default_factory=lambda: Span(0, 0))
 
     @property
     def is_empty_tag(self) -> bool:
