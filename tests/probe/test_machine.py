@@ -92,52 +92,6 @@ def test_status_and_meminfo():
     assert machine.parse_meminfo("MemTotal: many\n") is None
 
 
-def test_mountinfo_with_optional_fields_blanks_and_an_empty_super_block_option():
-    text = (
-        "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"
-        "40 1 0:42 / /cvmfs/a.example rw - fuse cvmfs2 ro\n"
-        "41 1 0:43 / /empty rw -\n"
-        "not a mount\n"
-    )
-    assert machine.parse_mountinfo(text) == [
-        {
-            "root": "/mnt1",
-            "point": "/mnt 2",
-            "options": "rw,noatime",
-            "type": "ext3",
-            "source": "/dev/root",
-            "super": "rw,errors=continue",
-        },
-        {"root": "/", "point": "/cvmfs/a.example", "options": "rw", "type": "fuse", "source": "cvmfs2", "super": "ro"},
-    ]
-
-
-def mount(point: str, kind: str = "proc", super_options: str = "rw") -> dict[str, str]:
-    return {"root": "/", "point": point, "options": "rw", "type": kind, "source": kind, "super": super_options}
-
-
-@pytest.mark.parametrize(
-    ("mounts", "masked", "hidepid"),
-    [
-        ([mount("/proc")], [], None),
-        ([mount("/proc"), mount("/proc/sys/fs/binfmt_misc", "autofs"), mount("/proc/fs/nfsd", "nfsd")], [], None),
-        (
-            [mount("/proc"), mount("/proc/keys", "tmpfs"), mount("/proc/acpi", "tmpfs")],
-            ["/proc/acpi", "/proc/keys"],
-            None,
-        ),
-        ([mount("/proc", super_options="rw,hidepid=2")], [], "2"),
-        ([mount("/proc", super_options="rw,hidepid=invisible,gid=5")], [], "invisible"),
-        ([mount("/proc", super_options="rw,hidepid=0")], [], None),
-        ([mount("/proc", super_options="rw,hidepid=off")], [], None),
-        ([mount("/process", "tmpfs")], [], None),
-        ([], [], None),
-    ],
-)
-def test_what_covers_proc(mounts: list[dict[str, str]], masked: list[str], hidepid: str | None):
-    assert machine.proc_mounts(mounts) == {"masked": masked, "hidepid": hidepid}
-
-
 @pytest.mark.parametrize(
     ("environment", "files", "cgroup", "kind"),
     [

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe import stderr_rules
-from probe.detectors import gpus, images, machine, network, runtimes
+from probe import mounts, stderr_rules
+from probe.detectors import gpus, images, machine, network, places, runtimes
 from probe.settings import unknown_names
 
 PARSERS: list[Callable[[str], object]] = [
@@ -16,11 +16,11 @@ PARSERS: list[Callable[[str], object]] = [
     machine.parse_kernel_version,
     machine.parse_status,
     machine.parse_meminfo,
-    machine.parse_mountinfo,
-    lambda text: machine.proc_mounts(machine.parse_mountinfo(text)),
+    mounts.parse_mountinfo,
+    lambda text: mounts.covering_proc(mounts.parse_mountinfo(text)),
     lambda text: sorted(machine.parse_cpuinfo(text)["flags"]),
     runtimes.parse_version,
-    runtimes.parse_configuration,
+    places.parse_configuration,
     gpus.kernel_driver_version,
     lambda text: gpus.visible_devices({"CUDA_VISIBLE_DEVICES": text}),
     lambda text: images.parse_answer(text, "nonce"),
@@ -82,11 +82,4 @@ def test_a_parser_takes_any_text_and_gives_what_json_can_say(parser: Callable[[s
 @given(st.text(st.characters(exclude_characters="\n =#", exclude_categories=["Cc", "Cs", "Z"]), min_size=1))
 def test_a_configurations_decisive_value_is_read_back(value: str):
     text = f"# comment\nallow setuid = {value}\nother = 1\n"
-    assert runtimes.parse_configuration(text) == {"allow setuid": value}
-
-
-@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_a_mount_point_is_read_back_as_the_kernel_escapes_it(point: str):
-    escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in "/" + point)
-    mounts = machine.parse_mountinfo(f"36 35 98:0 / {escaped} rw shared:1 - ext4 /dev/root rw\n")
-    assert [mount["point"] for mount in mounts] == ["/" + point]
+    assert places.parse_configuration(text) == {"allow setuid": value}

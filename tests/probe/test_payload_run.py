@@ -2,6 +2,7 @@
 # ruff: noqa: ANN001 - the rows of a table give the types of its test's arguments
 
 import errno
+import os
 import signal
 
 import pytest
@@ -120,7 +121,7 @@ def test_the_mode_is_read_from_the_first_line_of_the_map(uid_map, mode):
             "OS thread",
         ),
         (timed_out(), "timeout", "runtime_timeout", "within 20 s"),
-        (not_started(errno.ENOEXEC), "fail", "runtime_not_executable", "could not be executed"),
+        (not_started(errno.ENOEXEC), "fail", "runtime_not_executable", os.strerror(errno.ENOEXEC)),
     ],
 )
 def test_a_start_is_judged_by_exit_code_and_nonce(outcome, status, reason, message):

@@ -1,95 +1,13 @@
 """Installations: where they are looked for, what is read about them, and how they are judged."""
-# ruff: noqa: ANN001, ANN003 - the rows of a table give the types of its test's arguments
+# ruff: noqa: ANN001 - the rows of a table give the types of its test's arguments
 
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
 from probe.detectors import runtimes
-from probe.detectors.runtimes import OASIS, Place
-from probe.host import Host
-from tests.probe.samples import HUNG, done, exited, killed, not_started, settings, timed_out
-
-OASIS_BINARY = OASIS + "/singularity/bin/singularity"
-
-
-def order(glidein: dict[str, str], environment: dict[str, str] | None = None, **changes) -> list[tuple[str, str, str]]:
-    found = runtimes.places(settings(glidein, **changes), {"PATH": "/bin", **(environment or {})})
-    return [(place.found_by, place.kind, place.where) for place in found]
-
-
-PATHS = [("PATH", "folders", "/bin"), ("PATH", "folders", "/bin")]
-OASES = [("cvmfs_oasis", "file", OASIS_BINARY), ("cvmfs_oasis", "file", OASIS + "/apptainer/bin/apptainer")]
-
-
-@pytest.mark.parametrize(
-    ("glidein", "environment", "expected"),
-    [
-        ({}, {}, [*PATHS, *OASES]),
-        ({"SINGULARITY_BIN": "PATH"}, {}, [*PATHS, *OASES]),
-        ({"SINGULARITY_BIN": "/opt/s/bin"}, {}, [("SINGULARITY_BIN", "folders", "/opt/s/bin"), *PATHS, *OASES]),
-        ({"SINGULARITY_BIN": "OSG"}, {}, [("SINGULARITY_BIN:OSG", "file", OASIS_BINARY), *PATHS, *OASES]),
-        (
-            {"SINGULARITY_BIN": "OSG", "OSG_SINGULARITY_BINARY": "/cvmfs/other/s"},
-            {},
-            [
-                ("SINGULARITY_BIN:OSG", "file", "/cvmfs/other/s"),
-                *PATHS,
-                ("cvmfs_oasis", "file", "/cvmfs/other/s"),
-                OASES[1],
-            ],
-        ),
-        (
-            {"SINGULARITY_BIN": "CONDOR", "CONDOR_DIR": "/g/c"},
-            {},
-            [
-                ("SINGULARITY_BIN:CONDOR", "file", "/g/c/usr/libexec/apptainer"),
-                *PATHS,
-                ("condor", "file", "/g/c/usr/libexec/apptainer"),
-                *OASES,
-            ],
-        ),
-        ({"SINGULARITY_BIN": "CONDOR"}, {}, [*PATHS, *OASES]),
-        (
-            {"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": "/a:/b", "SINGULARITY_BIN": "/opt/s/bin"},
-            {},
-            [
-                ("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "file_or_folders", "/a:/b"),
-                ("SINGULARITY_BIN", "folders", "/opt/s/bin"),
-                *PATHS,
-                *OASES,
-            ],
-        ),
-        (
-            {"CONDOR_DIR": "/c"},
-            {"MODULESHOME": "/m"},
-            [
-                *PATHS,
-                ("condor", "file", "/c/usr/libexec/apptainer"),
-                ("module", "module", "singularitypro"),
-                ("module", "module", "singularity"),
-                *OASES,
-            ],
-        ),
-    ],
-)
-def test_places_are_searched_in_the_glideins_order(glidein, environment, expected):
-    assert order(glidein, environment) == expected
-
-
-def test_in_path_apptainer_comes_before_singularity_and_in_suggested_folders_after():
-    found = runtimes.places(settings({"SINGULARITY_BIN": "/s"}), {"PATH": "/bin"})
-    assert [place.names for place in found[:3]] == [("singularity", "apptainer"), ("apptainer",), ("singularity",)]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [("/opt/x/apptainer", ("option", "file", "/opt/x/apptainer")), ("apptainer", ("option", "folders", "/bin"))],
-)
-def test_a_binary_given_as_option_is_the_only_place(wanted, expected):
-    assert order({"SINGULARITY_BIN": "/s"}, singularity=wanted) == [expected]
+from tests.probe.samples import exited, killed, not_started, timed_out
 
 
 @pytest.mark.parametrize(
@@ -111,19 +29,6 @@ def test_a_binary_given_as_option_is_the_only_place(wanted, expected):
 )
 def test_product_and_version_of_every_product(text, product, version):
     assert runtimes.parse_version(text) == (product, version)
-
-
-def test_configuration_keeps_the_decisive_values_and_joins_repeated_ones():
-    text = (
-        "# allow setuid = no\nallow setuid = yes\nmax loop devices = 256\nlimit container paths = /a\n"
-        " limit container paths =  /b \nbind path = /etc/localtime\nallow setuid-mount squashfs = iflimited\nnonsense\n"
-    )
-    assert runtimes.parse_configuration(text) == {
-        "allow setuid": "yes",
-        "max loop devices": "256",
-        "limit container paths": "/a,/b",
-        "allow setuid-mount squashfs": "iflimited",
-    }
 
 
 def looked(starter: dict[str, object] | None, **values: str) -> dict[str, object]:
@@ -162,7 +67,9 @@ def test_what_stands_in_the_way_of_a_setuid_starter(found, identity_map, no_new_
         (exited(0, "hello\n"), "fail", "runtime_wrong_output", "hello"),
         (exited(0), "fail", "runtime_wrong_output", "''"),
         (exited(1, "", "no such module\n"), "fail", "runtime_wrong_output", "no such module"),
-        (timed_out(), "timeout", "runtime_timeout", "8 s"),
+        (exited(255, "", "FATAL:   user: unknown userid 54321\n"), "fail", "user_unknown", "unknown userid"),
+        (not_started(errno.EAGAIN), "fail", "resources_exhausted", os.strerror(errno.EAGAIN)),
+        (timed_out(), "timeout", "runtime_timeout", "5 s"),
         (not_started(errno.ENOENT), "fail", "runtime_not_found", os.strerror(errno.ENOENT)),
         (not_started(errno.ENOEXEC), "fail", "runtime_not_executable", os.strerror(errno.ENOEXEC)),
         (not_started(errno.EACCES), "fail", "runtime_not_executable", os.strerror(errno.EACCES)),
@@ -175,48 +82,19 @@ def test_a_version_run_is_judged(outcome, status, reason, said):
     assert (found[2] is None) if said is None else said in (found[2] or "")
 
 
-def make_installation(prefix: Path, layout: str = "libexec/apptainer/bin") -> Path:
-    for path in (prefix / "bin/apptainer", prefix / layout / "starter-suid", prefix / "etc/apptainer/apptainer.conf"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("allow setuid = no\n")
-        path.chmod(0o755)
-    return prefix / "bin/apptainer"
-
-
-@pytest.mark.parametrize("layout", ["libexec/apptainer/bin", "lib/apptainer/bin", "lib64/singularity/bin"])
-def test_starter_and_configuration_that_belong_to_a_binary_are_found(tmp_path, layout):
-    binary = make_installation(tmp_path, layout)
-    found = runtimes.look(Place("PATH", "folders", str(binary.parent)), Host({}))
-    assert found is not None
-    assert (found["path"], found["executable"]) == (str(binary), True)
-    assert (found["starter"]["path"], found["starter"]["setuid"]) == (str(tmp_path / layout / "starter-suid"), False)
-    assert found["configuration"]["values"] == {"allow setuid": "no"}
-
-
-def test_a_path_list_is_searched_name_by_name_and_what_is_not_executable_is_passed(tmp_path):
-    for folder, name, mode in (("a", "apptainer", 0o755), ("b", "singularity", 0o755), ("a", "singularity", 0o644)):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / name).touch(mode)
-    place = Place("x", "file_or_folders", f"{tmp_path}/a::{tmp_path}/b", ("singularity", "apptainer"))
-    found = runtimes.look(place, Host({}))
-    assert found is not None
-    assert found["path"] == str(tmp_path / "b/singularity")
-
-
-def test_nothing_at_a_place_is_none(tmp_path):
-    assert runtimes.look(Place("x", "file", str(tmp_path / "no")), Host({})) is None
-    assert runtimes.look(Place("x", "file", str(tmp_path)), Host({})) is None
+def row(found_by: str, where: str, real: str | None, hung: bool = False) -> dict[str, object]:
+    return {"found_by": found_by, "where": where, "looked": real and {"path": where, "real": real}, "hung": hung}
 
 
 def test_one_real_file_counts_once_and_a_hung_place_stands_under_its_own_path():
-    searched = [
-        Place("PATH", "folders", "/bin"),
-        Place("PATH", "folders", "/usr/bin"),
-        Place("cvmfs_oasis", "file", "/cvmfs/s"),
+    rows = [
+        row("PATH", "/bin/s", "/usr/bin/s"),
+        row("PATH", "/usr/bin/s", "/usr/bin/s"),
+        row("condor", "/c/s", None),
+        row("cvmfs_oasis", "/cvmfs/s", None, hung=True),
     ]
-    same = {"path": "/bin/s", "real": "/usr/bin/s"}
-    found = runtimes._unique(searched, [done(same), done({**same, "path": "/usr/bin/s"}), HUNG])
-    assert [(place.found_by, row["path"], hung) for place, row, hung in found] == [
-        ("PATH", "/bin/s", False),
-        ("cvmfs_oasis", "/cvmfs/s", True),
+    found = runtimes._unique(rows)
+    assert [(found_row["found_by"], runtimes._path(found_row)) for found_row in found] == [
+        ("PATH", "/bin/s"),
+        ("cvmfs_oasis", "/cvmfs/s"),
     ]

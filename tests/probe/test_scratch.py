@@ -3,12 +3,9 @@
 
 import errno
 import os
-import stat
-from pathlib import Path
 
 import pytest
 
-from probe import minimal_image
 from probe.detectors import scratch
 from tests.probe.samples import settings
 
@@ -72,27 +69,23 @@ def test_a_folder_is_measured_and_nothing_stays_in_it(tmp_path):
         scratch.measure(str(tmp_path / "no"))
 
 
-def test_a_work_folder_is_made_and_removed_with_its_traces(tmp_path):
-    home = tmp_path / "home"
-    (home / ".singularity").mkdir(parents=True)
-    traces = scratch.absent_traces(str(home))
-    made = scratch.prepare(str(tmp_path), os.uname().machine)
-    assert stat.S_IMODE(Path(made["work_folder"]).stat().st_mode) == 0o700
-    assert Path(made["sandbox"] + minimal_image.PAYLOAD_PATH).exists()
-    (home / ".apptainer").mkdir()
-    scratch.remove(made["work_folder"], traces)
-    assert list(tmp_path.iterdir()) == [home]
-    assert list(home.iterdir()) == [home / ".singularity"]
+def test_a_home_is_looked_at_with_the_traces_that_singularity_will_leave(tmp_path):
+    (tmp_path / ".singularity").mkdir()
+    assert scratch.look_at_home(str(tmp_path)) == {"writable": True, "traces": [str(tmp_path / ".apptainer")]}
 
 
-def test_a_trace_that_somebody_uses_meanwhile_stays(tmp_path):
-    traces = scratch.absent_traces(str(tmp_path))
-    (tmp_path / ".apptainer/cache").mkdir(parents=True)
-    scratch.remove(str(tmp_path / "no"), traces)
-    assert (tmp_path / ".apptainer/cache").is_dir()
+def test_a_folder_in_two_roles_is_visited_once_and_each_role_has_its_errno(tmp_path):
+    found = scratch.visit(str(tmp_path), True, True)
+    assert (found["scratch"]["errno"], found["home"]["writable"]) == (0, True)
+    missing = scratch.visit(str(tmp_path / "no"), True, True)
+    assert missing == {"scratch": {"failed": errno.ENOENT}, "home": {"failed": errno.ENOENT}}
+    assert set(scratch.visit(str(tmp_path), False, True)) == {"home"}
 
 
-def test_without_a_payload_for_the_architecture_there_is_a_folder_and_no_image(tmp_path):
-    made = scratch.prepare(str(tmp_path), "vax")
-    assert (made["sandbox"], made["sif"]) == (None, None)
-    assert Path(made["work_folder"]).is_dir()
+@pytest.mark.parametrize(("environment", "home"), [({"HOME": "/h"}, "/h"), ({"HOME": ""}, "/root"), ({}, "/root")])
+def test_the_home_is_that_of_the_environment_or_of_the_passwd_entry(environment, home):
+    assert scratch.home_of(environment, 0) == home
+
+
+def test_a_user_without_an_entry_has_no_home():
+    assert scratch.home_of({}, 2**31 - 2) is None
