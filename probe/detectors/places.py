@@ -151,7 +151,7 @@ def parse_configuration(text: str) -> Dict[str, str]:
 
 
 def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
-    """Each place with what lies there, for the detector ``runtimes``: found_by, where, looked (or None), hung."""
+    """Each place with what lies there, for the detector ``runtimes``: found_by, where, looked (or None), hung, errno."""
     searched = places(settings, host.environment)
     first = [place for place in searched if place.found_by != "cvmfs_oasis"]
     rows = _look_at(first, host)
@@ -171,6 +171,7 @@ def _look_at(searched: List[Place], host: Host) -> List[Dict[str, Any]]:
             "where": place.where,
             "looked": results[name].value,
             "hung": results[name].state == "timeout",
+            "errno": results[name].errno,
         }
         for name, place in zip(names, searched)
     ]

@@ -97,11 +97,12 @@ def _path(row: Dict[str, Any]) -> str:
 
 
 def _unique(rows: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """The places where something lies or that hang, each real file once."""
+    """The places where something lies, or that could not be looked at, each real file once."""
     seen = set()
     found = []
     for row in rows:
-        real = row["looked"]["real"] if row["looked"] else row["where"] if row["hung"] else None
+        untold = row["hung"] or row["errno"]
+        real = row["looked"]["real"] if row["looked"] else row["where"] if untold else None
         if real is not None and real not in seen:
             seen.add(real)
             found.append(row)
@@ -129,6 +130,9 @@ def _runtime(
 ) -> Dict[str, Any]:
     found = row["looked"] or {"starter": None, "configuration": None}
     status, reason, message = "timeout", "runtime_timeout", "its file system does not answer"
+    if row["errno"]:
+        status, message = "fail", os.strerror(row["errno"])
+        reason = "resources_exhausted" if row["errno"] in EXHAUSTED else "runtime_not_executable"
     product, version, text = None, None, None
     if outcome is not None:
         status, reason, message = judge_version(outcome)  # type: ignore[assignment]  # None where all is well

@@ -136,7 +136,8 @@ def _no_image(settings: Settings, work: Dict[str, Any], arch: str) -> Optional[C
 def _facts(host: Host, namespaces: Dict[str, Any], runtime: Dict[str, Any]) -> Dict[str, Any]:
     """What the rules for messages may ask: reasons that were found by looking and trying."""
     reasons = {kind: (namespaces.get(kind) or {}).get("reason") for kind in ("user", "mount", "pid", "ipc", "net")}
-    facts: Dict[str, Any] = {kind + "_reason": reason for kind, reason in reasons.items()}
+    facts: Dict[str, Any] = {kind + "_reason": reasons[kind] for kind in ("mount", "pid", "ipc", "net")}
+    facts["userns_reason"] = reasons["user"]
     facts["namespace_reason"] = next((reasons[kind] for kind in ("user", "mount", "pid", "ipc") if reasons[kind]), None)
     setuid = runtime["setuid"]
     facts["setuid_reason"] = setuid["reason"] if setuid["installed"] else None
