@@ -14,13 +14,18 @@ VOLATILE = ("duration_s", "report_id", "created_at", "python")
 
 
 def detect_all(host: "object", settings: "object") -> "dict":
-    """The report of a host, from each detector's last findings; no child and no limit but those of the host."""
+    """The findings of a host by detector, the last that each gives; no child and no limit but those of the host."""
     findings = {}
     for detector in DETECTORS:  # the registry lists needs first
         earlier = {name: findings[name]["data"] for name in detector.needs}
         yielded = list(detector.detect(host, settings, earlier))
         # As the engine gets them: through JSON.
         findings[detector.name] = dict(json.loads(json.dumps(yielded[-1])), state="done")
+    return findings
+
+
+def report_of(findings: "dict", settings: "object") -> "dict":
+    """The report of findings."""
     return compose(settings, DETECTORS, Run(findings, True, False, []), 0.0, 0.0)
 
 

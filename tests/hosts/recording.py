@@ -6,28 +6,45 @@ scripts/capture-host runs it on the nodes that are captured.
 
 import os
 
+from probe import alternatives
 from probe.host import Host
+from probe.settings import GLIDEIN_NAMES, GLIDEIN_SETTINGS
 
-# The only names of the environment that are noted: those that the probe asks for, none with a secret in it.
+# The only names of the environment that are noted with their values: those that the probe asks for. Addresses of proxies
+# are left out, for the passwords in them; so are the values of Singularity's own variables, whose names alone count.
 ENVIRONMENT = (
-    "PATH", "HOME", "TMPDIR", "CVMFS_MOUNT_DIR", "CONDOR_DIR", "LMOD_CMD", "MODULESHOME", "MODULEPATH",
-    "KUBERNETES_SERVICE_HOST", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER", "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "GLIDEIN_Site", "GLIDEIN_Entry_Name",
+    "PATH", "HOME", "TMPDIR", "LMOD_CMD", "MODULESHOME", "MODULEPATH", "KUBERNETES_SERVICE_HOST", "APPTAINER_CONTAINER",
+    "SINGULARITY_CONTAINER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",
+    *(name for name in GLIDEIN_SETTINGS if name != "PROXY_URL"), *GLIDEIN_NAMES.values(),
 )  # fmt: skip
 FORMAT = 1
+
+
+def noted_environment(environment: "dict") -> "dict":
+    """What of an environment is noted."""
+    noted = {name: environment[name] for name in ENVIRONMENT if name in environment}
+    for name in alternatives.runtime_variables(environment):
+        noted.setdefault(name, "(not noted)")
+    return noted
 
 
 class RecordingHost(Host):
     """The live machine; ``notes`` holds what was asked and answered."""
 
     def __init__(self, environment: "dict") -> None:
-        kept = {name: environment[name] for name in ENVIRONMENT if name in environment}
-        super().__init__(kept)
+        super().__init__(environment)
         self.notes = {
-            "format": FORMAT, "environment": kept, "facts": Host.facts(self), "now": Host.now(self), "nonces": [],
+            "format": FORMAT,
+            "environment": noted_environment(environment),
+            "facts": Host.facts(self),
+            "now": Host.now(self),
+            "nonces": [],
             "outside": {"libc": _confstr("CS_GNU_LIBC_VERSION"), "writable": {}},
-            "reads": {}, "lists": {}, "exists": {}, "attempts": {},
-        }  # fmt: skip
+            "reads": {},
+            "lists": {},
+            "exists": {},
+            "attempts": {},
+        }
 
     def facts(self) -> "dict":
         """As of the beginning."""

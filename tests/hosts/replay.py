@@ -8,7 +8,7 @@ import os
 from probe import settings
 from probe.host import Host
 from probe.workers import Result
-from tests.hosts.playing import detect_all
+from tests.hosts.playing import detect_all, report_of
 from tests.hosts.recording import FORMAT
 
 NOWHERE = "/nonexistent/captured-host"
@@ -83,6 +83,7 @@ def replayed_report(notes: "dict") -> "dict":
     group's file: meanwhile they are answered from the notes.
     """
     host = ReplayHost(notes)
+    chosen = settings.combine("manual", {}, host.environment, "config", notes.get("config", ""), {})
     outside = notes["outside"]
     real = os.confstr, os.access
 
@@ -96,6 +97,6 @@ def replayed_report(notes: "dict") -> "dict":
 
     os.confstr, os.access = confstr, access
     try:
-        return detect_all(host, settings.combine("manual", {}, host.environment, "config", notes.get("config", ""), {}))
+        return report_of(detect_all(host, chosen), chosen)
     finally:
         os.confstr, os.access = real

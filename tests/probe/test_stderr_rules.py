@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from probe import reasons, stderr_rules
+from probe.detectors import singularity
+from probe.host import Host
 from tests.probe.samples import recorded_texts
 
 
@@ -180,3 +182,9 @@ def test_every_rule_leads_to_a_known_reason_and_says_where_it_was_learnt():
         assert rule["reason"] in reasons.rows()
         assert rule.get("source"), rule["pattern"].pattern
         assert set(rule) <= {"pattern", "reason", "ask", "source"}
+
+
+def test_every_fact_that_a_rule_asks_for_is_one_that_the_detector_gives():
+    setuid = {"installed": True, "usable": True, "reason": None, "path": "/x"}
+    facts = singularity._facts(Host({}), {}, {"setuid": setuid})
+    assert {rule["ask"] for rule in stderr_rules.rules() if "ask" in rule} <= set(facts)
