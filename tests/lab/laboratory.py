@@ -93,6 +93,13 @@ class Observation:
             negatives["usable"] = {"reason": self.singularity.get("reason")}
         return sorted(name for name, check in negatives.items() if check["reason"] in UNEXPLAINED)
 
+    def left_behind(self, mounts_that_hang: int) -> dict[str, list[str]]:
+        """What should not be left; of processes in uninterruptible sleep, one a hung mount cannot be helped."""
+        stuck = [process for process in self.left["processes"] if process.startswith("D ")]
+        others = [process for process in self.left["processes"] if process not in stuck]
+        left = {**self.left, "processes": others + stuck[mounts_that_hang:]}
+        return {kind: things for kind, things in left.items() if things}
+
     def check(self, identifier: str) -> tuple[str, str | None] | None:
         """Status and reason of a check of the report; None when there is no such check."""
         checks = self.report["checks"] if self.report else []
