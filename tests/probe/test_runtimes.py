@@ -82,16 +82,19 @@ def test_a_version_run_is_judged(outcome, status, reason, said):
     assert (found[2] is None) if said is None else said in (found[2] or "")
 
 
-def row(found_by: str, where: str, real: str | None, hung: bool = False) -> dict[str, object]:
-    return {"found_by": found_by, "where": where, "looked": real and {"path": where, "real": real}, "hung": hung}
+def row(
+    found_by: str, where: str, real: str | None = None, hung: bool = False, errno: int | None = None
+) -> dict[str, object]:
+    looked = real and {"path": where, "real": real}
+    return {"found_by": found_by, "where": where, "looked": looked, "hung": hung, "errno": errno}
 
 
 def test_one_real_file_counts_once_and_a_hung_place_stands_under_its_own_path():
     rows = [
         row("PATH", "/bin/s", "/usr/bin/s"),
         row("PATH", "/usr/bin/s", "/usr/bin/s"),
-        row("condor", "/c/s", None),
-        row("cvmfs_oasis", "/cvmfs/s", None, hung=True),
+        row("condor", "/c/s"),
+        row("cvmfs_oasis", "/cvmfs/s", hung=True),
     ]
     found = runtimes._unique(rows)
     assert [(found_row["found_by"], runtimes._path(found_row)) for found_row in found] == [
