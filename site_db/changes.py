@@ -20,13 +20,23 @@ _NOTHING: tuple[str, str | None] = ("unknown", None)
 
 
 class Heard(NamedTuple):
-    """One report of a node: what it answers now, and what its report before answered (None: it is a new node)."""
+    """One report of a node: what it answers now, what its report before answered (None: it is a new node), and how many
+    reports it had sent before.
+    """
 
     node_id: int
     at: int
     report: int | None
     now: Answers
     before: Answers | None
+    earlier: int
+
+
+class Deviation(NamedTuple):
+    """What a node answered before it answered something else, and how many reports it had sent until then."""
+
+    expected: str
+    support: int
 
 
 @dataclass
@@ -83,8 +93,8 @@ class Watch:
         self.reason = reason or self.reason
         if self.state == "suspected":
             needed = max(1, min(self.rules.nodes, size))
-            self._add(node.streak, 1, needed)
-            self._add(node.streak - 1, -1, needed)
+            self._add(node.streak, 1, needed > 1)
+            self._add(node.streak - 1, -1, needed > 1)
             self._tell_first()
             if self.score >= self.rules.confirm and len(self.against) >= needed:
                 self.state, self.confirmed_at = "confirmed", heard.at
@@ -96,7 +106,7 @@ class Watch:
             return
         node = self.against.pop(heard.node_id, None)
         if node:
-            self._add(node.streak, -1, max(1, min(self.rules.nodes, size)))
+            self._add(node.streak, -1, min(self.rules.nodes, size) > 1)
         self.scores = [
             max(0.0, score + math.log(1 - share))
             for score, share in zip(self.scores, self.rules.shares, strict=True)
@@ -119,9 +129,9 @@ class Watch:
             if self.returned >= self.rules.close_reports * (1 + self.flaps):
                 self.state, self.closed_at = "closed", heard.at
 
-    def _add(self, streak: int, sign: int, needed: int) -> None:
+    def _add(self, streak: int, sign: int, bounded: bool) -> None:
         if streak:
-            most = self.rules.confirm / needed
+            most = self.rules.confirm * (self.rules.node_most if bounded else math.inf)
             self.scores = [
                 score + sign * min(most, weight(share, self.rules.noise, streak))
                 for score, share in zip(self.scores, self.rules.shares, strict=True)
@@ -151,7 +161,7 @@ class EntryChanges:
         self.entry_id = entry_id
         self.size = size
         self.watches: dict[tuple[str, Direction], Watch] = {}
-        self.deviations: dict[int, dict[str, str]] = {}
+        self.deviations: dict[int, dict[str, Deviation]] = {}
         self.closed: dict[tuple[str, Direction], Watch] = {}
         self._rules = rules
         self.expectation = expectation
@@ -177,28 +187,41 @@ class EntryChanges:
     def _weigh(self, capability: str, heard: Heard) -> Watch | None:
         deviations = self.deviations.setdefault(heard.node_id, {})
         said, reason = heard.now.get(capability, _NOTHING)
-        expected = deviations.get(capability) or self._expected(capability, heard)
-        if expected is None:
+        deviation = deviations.get(capability) or self._expected(capability, heard)
+        if deviation is None:
             return None
         if said == "unknown":
             if heard.before is not None:
-                deviations[capability] = expected
+                deviations[capability] = deviation
             return None
-        direction: Direction = "lost" if expected == "yes" else "gained"
-        if said != expected:
-            deviations[capability] = expected
+        direction: Direction = "lost" if deviation.expected == "yes" else "gained"
+        if said == deviation.expected:
+            return self._as_expected(capability, direction, heard)
+        if heard.before is None or deviation.support >= self._rules.known_reports:
+            deviations[capability] = deviation
             return self._contrary(capability, direction, heard, reason)
+        # Little is known of this node: what it answers more often is what it can.
+        if heard.earlier - deviation.support >= deviation.support:
+            deviations.pop(capability, None)
+        else:
+            deviations[capability] = deviation
+        return None
+
+    def _as_expected(self, capability: str, direction: Direction, heard: Heard) -> Watch | None:
         watch = self.watches.get((capability, direction))
         if watch:
             watch.take_expected(heard, self.size)
         if watch is None or watch.state != "confirmed":
-            deviations.pop(capability, None)
+            self.deviations[heard.node_id].pop(capability, None)
         self._end_if_over(watch)
         return watch
 
-    def _expected(self, capability: str, heard: Heard) -> str | None:
+    def _expected(self, capability: str, heard: Heard) -> Deviation | None:
         answered = None if heard.before is None else heard.before.get(capability, _NOTHING)[0]
-        return self.expectation(capability) if answered in (None, "unknown") else answered
+        if answered in ("yes", "no"):
+            return Deviation(answered, heard.earlier)
+        expected = self.expectation(capability)
+        return Deviation(expected, self._rules.known_reports) if expected else None
 
     def _contrary(self, capability: str, direction: Direction, heard: Heard, reason: str | None) -> Watch:
         key = (capability, direction)

@@ -3,6 +3,7 @@
 Two collectors never weigh reports of one entry at once: both have updated the entry's totals before, which locks it.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, or_, select, update
 
 from site_db import tables
-from site_db.changes import Against, Answers, EntryChanges, Heard, Watch
+from site_db.changes import Against, Answers, Deviation, EntryChanges, Heard, Watch
 from site_db.dialects import insert_for, portions
 from site_db.rollups import Observed, day_of
 from site_db.rules import ChangeRules, Rules
@@ -29,6 +30,7 @@ _PLAIN = (
 def record_changes(connection: Connection, before: Sequence[Observed], rows: Sequence[Row], rules: Rules) -> None:
     """Weigh the new reports `rows`; `before` is what was observed of their nodes before them."""
     newest = {(row.entry_id, row.node_id): (row.created_at, row.profile_id) for row in before}
+    earlier = Counter({(row.entry_id, row.node_id): row.reports for row in before})
     entries = _in_question(connection, newest, rows)
     rows = sorted(
         (row for row in rows if row["entry_id"] in entries), key=lambda row: (row["created_at"], row["report_id"])
@@ -48,7 +50,9 @@ def record_changes(connection: Connection, before: Sequence[Observed], rows: Seq
         if row["created_at"] < earlier_at:
             continue
         said_before = None if earlier_profile is None else answers[earlier_profile]
-        heard = Heard(row["node_id"], row["created_at"], row["report"], answers[row["profile_id"]], said_before)
+        now = answers[row["profile_id"]]
+        heard = Heard(row["node_id"], row["created_at"], row["report"], now, said_before, earlier[key])
+        earlier[key] += 1
         for watch in going_on[row["entry_id"]].take(heard):
             touched[id(watch)] = watch
         newest[key] = row["created_at"], row["profile_id"]
@@ -121,7 +125,7 @@ def _load(
     for ids in portions(nodes):
         query = select(tables.deviations).where(_DEVIATIONS.node_id.in_(ids), _DEVIATIONS.entry_id.in_(sorted(entries)))
         for row in connection.execute(query):
-            going_on[row.entry_id].deviations.setdefault(row.node_id, {})[row.capability] = row.expected
+            going_on[row.entry_id].deviations.setdefault(row.node_id, {})[row.capability] = Deviation(row.expected, row.support)
     return going_on
 
 
@@ -246,18 +250,18 @@ def _row(watch: Watch) -> Row:
     }
 
 
-Deviations = dict[int, dict[int, dict[str, str]]]
+Deviations = dict[int, dict[int, dict[str, Deviation]]]
 
 
 def _save_deviations(connection: Connection, known: Deviations, going_on: Mapping[int, EntryChanges]) -> None:
     old = {(entry_id, *key) for entry_id, each in known.items() for key in _flat(each)}
     new = {
-        (entry_id, *key): expected
+        (entry_id, *key): deviation
         for entry_id, each in going_on.items()
-        for key, expected in _flat(each.deviations).items()
+        for key, deviation in _flat(each.deviations).items()
     }
     names = ("entry_id", "node_id", "capability")
-    rows = [{**dict(zip(names, key, strict=True)), "expected": new[key]} for key in sorted(new.keys() - old)]
+    rows = [{**dict(zip(names, key, strict=True)), **new[key]._asdict()} for key in sorted(new.keys() - old)]
     if rows:
         connection.execute(insert_for(connection, tables.deviations).on_conflict_do_nothing(), rows)
     gone = [{f"of_{name}": value for name, value in zip(names, key, strict=True)} for key in sorted(old - new.keys())]
@@ -266,5 +270,5 @@ def _save_deviations(connection: Connection, known: Deviations, going_on: Mappin
         connection.execute(delete(tables.deviations).where(*same), gone)
 
 
-def _flat(deviations: Mapping[int, Mapping[str, str]]) -> dict[tuple[int, str], str]:
-    return {(node, name): expected for node, found in deviations.items() for name, expected in found.items()}
+def _flat(deviations: Mapping[int, Mapping[str, Deviation]]) -> dict[tuple[int, str], Deviation]:
+    return {(node, name): deviation for node, found in deviations.items() for name, deviation in found.items()}

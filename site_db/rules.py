@@ -86,12 +86,15 @@ class ChangeRules:
     shares: tuple[float, ...]
     suspect: float
     confirm: float
+    node_most: float
     nodes: int
+    known_reports: int
     close_reports: int
     settle_days: int
     expected_nodes: int
     expected_share: float
     gone: frozenset[str]
+    sentences: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,12 @@ class Rules:
 def find(profile: Any, steps: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON has no narrower type
     """The value at `steps` of a profile (or report); None where a step is missing. A list is searched by `name`."""
     for step in steps:
-        if isinstance(profile, list):
-            profile = next((item for item in profile if isinstance(item, Mapping) and item.get("name") == step), None)
+        if isinstance(profile, dict):  # first, and not by Mapping: this runs for every verdict of every group of nodes
+            profile = profile.get(step)
+        elif isinstance(profile, list):
+            profile = next((item for item in profile if isinstance(item, dict) and item.get("name") == step), None)
         else:
-            profile = profile.get(step) if isinstance(profile, Mapping) else None
+            return None
     return profile
 
 

@@ -72,7 +72,7 @@ class Store:
         """
         reduced = [reduce_report(submission) for submission in submissions]
         first_of = {item.report_id: item for item in reversed(reduced)}
-        with told_plainly(self._engine), self._engine.execution_options(writes=True).begin() as connection:
+        with self.writing() as connection:
             added = record(connection, first_of.values(), self._rules)
         return ["new" if item.report_id in added and item is first_of[item.report_id] else "known" for item in reduced]
 

@@ -265,4 +265,5 @@ deviations = Table(
     Column("node_id", ForeignKey("nodes.id"), primary_key=True),
     Column("capability", Text, primary_key=True),
     Column("expected", String(8), nullable=False),  # what the node answered before: yes, no
+    Column("support", Integer, nullable=False),  # the number of its reports until then
 )

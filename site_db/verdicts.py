@@ -146,12 +146,15 @@ class Tally:
 def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> Verdict:
     """The verdict on `capability` for all nodes in `groups`."""
     tally = Tally()
-    evidence: dict[tuple[Answer, str | None], Evidence] = {}
+    alike: dict[tuple[Answer, str | None], list[NodeGroup]] = {}
     for group in groups:
         answer, reason = answer_of(group.profile, capability)
         tally.add(answer, reason, group.nodes)
-        example = evidence.get((answer, reason)) or Evidence(group.report_id, capability.found, answer, reason, 0)
-        evidence[answer, reason] = replace(example, nodes=example.nodes + group.nodes)
+        alike.setdefault((answer, reason), []).append(group)
+    evidence = [
+        Evidence(found[0].report_id, capability.found, answer, reason, sum(group.nodes for group in found))
+        for (answer, reason), found in alike.items()
+    ]
     yes, no, unknown = (tally.nodes[name] for name in ("yes", "no", "unknown"))
     lower, upper = wilson(yes, yes + no) if yes + no else (None, None)
     verdict = Verdict(
@@ -169,7 +172,7 @@ def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> 
         oldest=min((group.oldest for group in groups), default=None),
         newest=max((group.newest for group in groups), default=None),
         reasons=tally.reasons(),
-        evidence=tuple(sorted(evidence.values(), key=_telling_first)[:_EVIDENCE_SHOWN]),
+        evidence=tuple(sorted(evidence, key=_telling_first)[:_EVIDENCE_SHOWN]),
     )
     return replace(verdict, sentence=_sentence(verdict, rules))
 

@@ -182,13 +182,19 @@ def node_report(store: Store, name: str, now: datetime, rules: Rules | None = No
 
 def list_nodes(store: Store, after: str = "") -> NodePage:
     """Up to NODES_A_PAGE nodes whose machine id comes after `after`: a list by machine id stays put between pages."""
-    query = (
-        select(NODES.machine_id, NODES.hostname, func.count(), func.sum(OBSERVED["count"]), func.max(OBSERVED.created_at))
-        .join_from(tables.nodes, tables.observations)
+    page = (
+        select(NODES.id, NODES.machine_id, NODES.hostname)
         .where(NODES.machine_id > storable(after))
-        .group_by(NODES.id, NODES.machine_id, NODES.hostname)
         .order_by(NODES.machine_id)
         .limit(NODES_A_PAGE + 1)
+        .subquery()
+    )
+    node = page.c
+    query = (
+        select(node.machine_id, node.hostname, func.count(), func.sum(OBSERVED["count"]), func.max(OBSERVED.created_at))
+        .join_from(page, tables.observations, node.id == OBSERVED.node_id)
+        .group_by(node.id, node.machine_id, node.hostname)
+        .order_by(node.machine_id)
     )
     with store.reading() as connection:
         rows = connection.execute(query).all()

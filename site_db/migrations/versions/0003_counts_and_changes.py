@@ -92,6 +92,7 @@ def _create_changes() -> None:
         sa.Column("node_id", _Id, nullable=False),
         sa.Column("capability", sa.Text, nullable=False),
         sa.Column("expected", sa.String(8), nullable=False),
+        sa.Column("support", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("entry_id", "node_id", "capability", name="pk_deviations"),
         sa.ForeignKeyConstraint(["entry_id"], ["entries.id"], name="fk_deviations_entry_id"),
         sa.ForeignKeyConstraint(["node_id"], ["nodes.id"], name="fk_deviations_node_id"),
