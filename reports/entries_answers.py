@@ -23,7 +23,7 @@ def imported(found: Imported) -> Answer:
     totals = [sum(getattr(item, name) for item in found.files) for name in ("entries", "new", "changed")]
     vanished = [name for item in found.files for name in item.vanished]
     line = f"{totals[0]} entries: {totals[1]} new, {totals[2]} changed, {len(vanished)} vanished."
-    shown = [row[:-1] + [len(item.vanished)] for row, item in zip(rows, found.files, strict=True)]
+    shown = [[*row[:-1], len(item.vanished)] for row, item in zip(rows, found.files, strict=True)]
     blocks: list[str | Table] = [line, table._replace(rows=shown)]
     if vanished:
         blocks.append("Vanished since the last import: " + ", ".join(vanished))
@@ -89,7 +89,8 @@ def _paragraph(item: Finding) -> str:
     lines = [
         f"{item.severity}: {item.entry} (site {item.site or 'not known'}): {item.rule}",
         f"  {item.sentence}",
-        f"  {item.share:.0%} of the measured nodes, confidence {item.confidence}{neighbours}; {item.place}",
+        f"  {item.share:.0%} of the measured nodes, confidence {item.confidence}{neighbours}",
+        f"  {item.place}",
         f"  remedy: {item.remedy}",
     ]
     if item.policy:

@@ -23,6 +23,7 @@ _ENTRY_LIMIT = 100_000
 # What the generator puts in where an attribute says nothing (DEFAULT_ATTRS in config_util.py).
 _FLAGS = {"const": "True", "glidein_publish": "True", "job_publish": "False", "parameter": "True", "publish": "True"}
 _ENTITIES = {"&quot;": '"', "&apos;": "'"}
+_LONG_BOOLEAN = re.compile("yes|Yes|YES|no|No|NO")
 _NULLS = frozenset({"tag:yaml.org,2002:null"})
 
 
@@ -65,6 +66,7 @@ def decode(data: bytes, file: str) -> str:
 def _reading(data: bytes, file: str, read: Any) -> Any:  # noqa: ANN401 - see load_yaml
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 1)
+    _take_letters_as_text(yaml)
     text = decode(data, file)
     try:
         return read(yaml, text)
@@ -74,6 +76,15 @@ def _reading(data: bytes, file: str, read: Any) -> Any:  # noqa: ANN401 - see lo
         raise BrokenFile(place, f"not valid YAML: {error.problem or error.context}") from error
     except (YAMLError, YAMLStreamError, ValueError, RecursionError) as error:
         raise BrokenFile(file, f"not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _take_letters_as_text(yaml: YAML) -> None:
+    """YAML 1.1 has `y` and `n` for true and false, the reader that the generator uses has not."""
+    by_letter = yaml.resolver.versioned_resolver
+    for letter in "yYnN":
+        by_letter[letter] = [
+            (tag, _LONG_BOOLEAN if tag.endswith(":bool") else pattern) for tag, pattern in by_letter.get(letter, [])
+        ]
 
 
 def entry_defaults(document: Any, file: str) -> Mapping[str, Any]:  # noqa: ANN401 - any YAML
@@ -143,7 +154,7 @@ def parse_autoconf(data: bytes, file: str, sources: Sources) -> Parsed:
             line=item.key.start_mark.line + 1,
             enabled=str(merged.get("enabled", True)).lower() == "true",
             gatekeeper=gatekeeper,
-            gridtype=_text(merged.get("gridtype")),
+            gridtype=pasted_text(merged.get("gridtype")),
             attrs=_attrs(merged.get("attrs"), lines["attrs"], item, file, problems),
             submit_attrs=_submit_attrs(merged.get("submit_attrs"), lines["submit_attrs"]),
             section=f"{site}/{gatekeeper}/{section}",
@@ -220,24 +231,24 @@ def _attrs(
                 place = f"{file}:{lines.get(name, item.key.start_mark.line + 1)}"
                 problems.append(Problem(place, f"{name} of {item.path[-1]} is no mapping with a value: left out"))
             continue
-        if _text(about.get("value")) is None:
+        if pasted_text(about.get("value")) is None:
             continue
         flags = {**_FLAGS, **{key: str(flag) for key, flag in about.items() if key not in ("value", "type")}}
         kind = str(about.get("type", "string"))
-        settings[str(name)] = Setting(str(name), _text(about["value"]) or "", kind, flags, lines.get(name))
+        settings[str(name)] = Setting(str(name), pasted_text(about["value"]) or "", kind, flags, lines.get(name))
     return settings
 
 
 def _submit_attrs(attrs: Any, lines: Mapping[str, int]) -> dict[str, Setting]:  # noqa: ANN401 - any YAML
     pairs = attrs.items() if isinstance(attrs, Mapping) else ()
-    texts = {str(name): _text(value) for name, value in pairs}
+    texts = {str(name): pasted_text(value) for name, value in pairs}
     return {
         name: Setting(name, text, line=lines.get(name)) for name, text in sorted(texts.items()) if text is not None
     }
 
 
-def _text(value: Any) -> str | None:  # noqa: ANN401 - any YAML
-    """A scalar as the XML holds it in the end; None for what is none."""
+def pasted_text(value: Any) -> str | None:  # noqa: ANN401 - any YAML
+    """A scalar as the XML holds it in the end, with its references read; None for what is no scalar."""
     if value is None or isinstance(value, Mapping | list):
         return None
     text = re.sub(r"&#(\d{1,7});", lambda match: _character(int(match[1])), str(value))

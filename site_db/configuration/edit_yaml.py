@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeGuard
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
-from site_db.configuration.autoconf import Located, child, decode, load_yaml, locate_yaml_entries, place_of
+from site_db.configuration.autoconf import Located, child, decode, load_yaml, locate_yaml_entries, pasted_text, place_of
 from site_db.configuration.editing import CannotEdit, Change, Edit
 from site_db.render_xml import escape_attribute
 from site_db.rules import Attribute
@@ -113,7 +113,7 @@ def _attribute_edits(text: _Text, attrs: MappingNode, changes: list[Change]) -> 
         elif not _is_mapping(found[1]):
             edits.append(_below_key(text, *found, partial(_value_lines, change)))
         elif value := child(found[1], _VALUE):
-            edits += _new_scalar(text, value[1], change)
+            edits += _new_scalar(text, *value, change)
         else:
             edits.append(_before_first(text, found[1], partial(_value_lines, change)))
     return edits + _insertions(text, attrs, missing)
@@ -205,18 +205,24 @@ def _scalar(value: str, style: str | None) -> str:
     return '"' + pasted.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _new_scalar(text: _Text, node: Node, change: Change) -> list[_Replacement]:
+def _new_scalar(text: _Text, key: Node, node: Node, change: Change) -> list[_Replacement]:
     place = place_of(node, text.file)
     if not isinstance(node, ScalarNode):
         raise CannotEdit(f"{place}: the value of {change.attribute.name} is no text: edit by hand")
-    if node.style in ("|", ">") or node.anchor:
-        raise CannotEdit(f"{place}: the value of {change.attribute.name} is a block or an anchor: edit by hand")
+    if _is_empty(node):
+        colon = text.text.index(":", key.end_mark.index) + 1
+        return [_Replacement(colon, colon, " " + _scalar(change.value, None))]
     start, end = node.start_mark.index, node.end_mark.index
-    if "\n" in text.text[start:end]:
-        raise CannotEdit(f"{place}: the value of {change.attribute.name} goes over several lines: edit by hand")
-    blank = " " if start == end and text.text[start - 1 : start] == ":" else ""
-    style = node.style if node.style in ("'", '"') else None
-    return [_Replacement(start, end, blank + _scalar(change.value, style))]
+    if node.style in ("|", ">") or node.anchor or "\n" in text.text[start:end]:
+        raise CannotEdit(f"{place}: the value of {change.attribute.name} is a block or an anchor: edit by hand")
+    if pasted_text(load_yaml(text.text[start:end].encode(), place)) == change.value:
+        return []
+    return [_Replacement(start, end, _scalar(change.value, node.style if node.style in ("'", '"') else None))]
+
+
+def _is_empty(node: Node) -> bool:
+    """Whether nothing stands there. The marks of such a node are those of what follows, past comments."""
+    return isinstance(node, ScalarNode) and not node.value and node.start_mark.index == node.end_mark.index
 
 
 def _below_key(text: _Text, key: Node, value: Node, lines: _Lines) -> _Replacement:
@@ -246,7 +252,7 @@ def _last_character(text: _Text, key: Node, value: Node) -> int:
     node = value
     while _is_mapping(node) and not node.flow_style:
         key, node = node.value[-1]
-    end = max(key.end_mark.index, node.end_mark.index)
+    end = key.end_mark.index if _is_empty(node) else node.end_mark.index
     return len(text.text[:end].rstrip())
 
 
