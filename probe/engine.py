@@ -111,6 +111,8 @@ def _start_ready(
     settings: Settings,
 ) -> None:
     for detector in list(waiting):
+        if time.monotonic() >= deadline:
+            return  # it would only tell what it makes of a predecessor that never answered
         if all(name in findings for name in detector.needs if name in by_name):
             waiting.remove(detector)
             earlier = {name: findings[name]["data"] for name in detector.needs if name in findings}

@@ -48,6 +48,10 @@ class Host:
         except OSError:
             return []
 
+    def writable(self, path: str) -> bool:
+        """Whether a local path can be written by us."""
+        return os.access(self.at(path), os.W_OK)
+
     def exists(self, path: str) -> bool:
         """Whether a local path exists; for foreign file systems use ``attempt``."""
         return os.path.exists(self.at(path))
@@ -91,6 +95,13 @@ class Host:
             "folder": _folder(),
             "limits": {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper()))[0] for name in LIMITS},
         }
+
+    def libc(self) -> Optional[str]:
+        """The C library of this process, such as "glibc 2.36"; None where it tells no version (musl)."""
+        try:
+            return os.confstr("CS_GNU_LIBC_VERSION")
+        except (ValueError, OSError):
+            return None
 
     def nonce(self) -> str:
         """A word that nobody else can print."""

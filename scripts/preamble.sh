@@ -10,7 +10,9 @@ case ${1-} in
     *) if [ -r /dev/null ]; then exec </dev/null; else exec <&-; fi ;;
 esac
 
-pythons='gwms-python python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python /usr/bin/python3 /usr/local/bin/python3'
+pythons='gwms-python python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python'
+# Without any PATH only places can be named.
+[ -n "${PATH:-}" ] || pythons='/usr/bin/python3 /usr/libexec/platform-python /usr/local/bin/python3'
 
 # become PYTHON [ARGUMENT...]: returns if PYTHON can't run the program.
 # Any name may stand for Python 2, for a version before 3.6, or for one that doesn't start, so ask before exec, which

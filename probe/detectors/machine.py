@@ -110,7 +110,7 @@ def _cgroup(host: Host, mounts: List[Dict[str, str]]) -> Dict[str, Any]:
     own = re.findall(r"^0::(.*)$", host.read_or_none("/proc/self/cgroup") or "", re.MULTILINE)
     writable = None
     if version == 2 and own:
-        writable = os.access(host.at("/sys/fs/cgroup" + own[0] + "/cgroup.procs"), os.W_OK)
+        writable = host.writable("/sys/fs/cgroup" + own[0] + "/cgroup.procs")
     return {
         "version": version,
         "hybrid": "cgroup" in types and "cgroup2" in types if types else None,
@@ -149,11 +149,9 @@ def read_user(uid: int) -> Optional[str]:
 
 
 def _libc(host: Host) -> Optional[str]:
-    for name in ("CS_GNU_LIBC_VERSION",):
-        try:
-            return os.confstr(name)
-        except (ValueError, OSError):  # musl knows no such name
-            pass
+    known = host.libc()
+    if known:
+        return known
     return "musl" if any(name.startswith("ld-musl-") for name in host.list("/lib")) else None
 
 
