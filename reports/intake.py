@@ -74,7 +74,7 @@ def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value, until the sche
         raise Rejected("not_json", [Problem("", detail)]) from error
 
 
-def _check_version(document: Any) -> None:  # noqa: ANN401
+def _check_version(document: Any) -> None:  # noqa: ANN401 - any JSON value, until the schema has spoken
     if not isinstance(document, dict):
         raise Rejected("schema", [Problem("", f"a report is a JSON object, this is {value_text(document)}")])
     version = document.get("schema_version")
@@ -96,7 +96,7 @@ def _who_updates(version: object) -> str:
     return "update this collector (site-db)" if theirs > ours else "update the probe (singularity-probe) that made it"
 
 
-def _repeated_members(raw: bytes, document: Any) -> Iterator[Problem]:  # noqa: ANN401
+def _repeated_members(raw: bytes, document: Any) -> Iterator[Problem]:  # noqa: ANN401 - likewise
     """Members given twice, of which the parser has kept the last.
 
     Every text has as many quotes when written again, but where one was written as \\u0022; a dropped member takes the
@@ -121,7 +121,7 @@ def _repeated_members(raw: bytes, document: Any) -> Iterator[Problem]:  # noqa: 
         yield Problem("", f'has the member "{shorten(name, 60)}" twice in one object')
 
 
-def _nul_texts(raw: bytes, document: Any) -> Iterator[Problem]:  # noqa: ANN401
+def _nul_texts(raw: bytes, document: Any) -> Iterator[Problem]:  # noqa: ANN401 - likewise
     if b"\\u0000" not in raw:  # unescaped control characters are not JSON
         return
     for steps, text in _texts(document, ()):
@@ -129,7 +129,7 @@ def _nul_texts(raw: bytes, document: Any) -> Iterator[Problem]:  # noqa: ANN401
             yield Problem(contract.pointer_of(steps), f"has a NUL character: {value_text(text)}")
 
 
-def _texts(value: Any, steps: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:  # noqa: ANN401
+def _texts(value: Any, steps: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:  # noqa: ANN401 - likewise
     """Every text of a document that fits the schema, so of bounded depth; names cannot hold a NUL there."""
     if isinstance(value, str):
         yield steps, value
@@ -141,7 +141,7 @@ def _texts(value: Any, steps: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
             yield from _texts(item, (*steps, index))
 
 
-def _impossible_times(document: Any) -> Iterator[Problem]:  # noqa: ANN401
+def _impossible_times(document: Any) -> Iterator[Problem]:  # noqa: ANN401 - likewise
     created_at = document["created_at"]
     try:
         datetime.fromisoformat(created_at)
