@@ -71,6 +71,7 @@ READING = [
     ["why", ENTRY, "singularity"],
     ["entries", "list"],
     ["entries", "propose", ENTRY],
+    ["changes"],
     ["migrate"],
     ["doctor"],
 ]
@@ -144,7 +145,7 @@ def test_a_fragment_stands_alone_on_stdout(filled: Run, shape: str, beginning: s
         (["node", "nobody"], "hint:"),
         (["why", ENTRY, "singularty"], "Did you mean: singularity"),
         (["entries", "propose", "\x1b[2J\u202e"], "hint:"),
-        (["--database", "sqlite:////nonexistent/folder/x.db", "sites"], "hint: See that the file and its folder exist"),
+        (["--database", "sqlite:////dev/null/x.db", "sites"], "hint: See that the file and its folder exist"),
         (["--database", "no url", "sites"], "hint: Give a URL"),
         (["sites", "--database", "mysql://u:secret@h/d"], "only SQLite and PostgreSQL"),
     ],
