@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from site_db.configuration.catalogue import (
     Configured,
     Measured,
     measured_by_entry,
+    read_catalogue,
     read_policy,
 )
 from site_db.configuration.edit_xml import xml_edits
@@ -86,6 +87,7 @@ def plan(
         configured = [Configured(entry, "", str(path)) for entry in entries]
         measured = measured_by_entry(connection, since, configured)
         policy = read_policy(connection, now.date())
+        files = {item.entry.name: Path(item.file) for item in read_catalogue(connection, ())}
     found = [_proposals(entry, measured, policy, now, min_confidence, rules) for entry in entries]
     changes = [
         Change(proposals.entry, rules.attributes[item.attribute], item.value)
@@ -98,7 +100,11 @@ def plan(
         file=str(path),
         min_confidence=min_confidence,
         changes=tuple(made),
-        notes=(*(f"{each.entry}: {note}" for each in found for note in each.notes), *refused.values()),
+        notes=(
+            *(f"{each.entry}: {note}" for each in found for note in each.notes),
+            *refused.values(),
+            *_replaced_elsewhere(made, path, files),
+        ),
         policy_expired=tuple(map(told, policy.expired)),
         diff=unified_diff(before, after, path.name),
     )
@@ -130,6 +136,16 @@ def edit(
             "Nothing was written. Set these attributes by hand, and report this as a fault of site-db.",
         )
     return after, refused
+
+
+def _replaced_elsewhere(made: Sequence[AppliedChange], path: Path, files: Mapping[str, Path]) -> list[str]:
+    """Notes on entries that the factory takes from another file: a change here has no effect."""
+    elsewhere = {
+        change.entry: file
+        for change in made
+        if (file := files.get(change.entry)) and file.name > path.name and file != path.absolute()
+    }
+    return [f"{entry}: the factory takes this entry from {file}: change it there" for entry, file in elsewhere.items()]
 
 
 def unified_diff(before: bytes, after: bytes, name: str) -> str:

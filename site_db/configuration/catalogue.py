@@ -1,12 +1,12 @@
 """What is configured, as the database has it, joined with what reported and what the registries know."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import orjson
 from sqlalchemy import Connection, select
 
 from site_db import tables
@@ -205,7 +205,7 @@ def _settings(
         query = query.where(_ATTRIBUTES.entry_id.in_(entries))
     found: dict[int, dict[str, list[Setting]]] = {}
     for row in connection.execute(query):
-        setting = Setting(row.name, row.value, row.type, json.loads(row.flags), row.line)
+        setting = Setting(row.name, row.value, row.type, orjson.loads(row.flags), row.line)
         found.setdefault(row.entry_id, {}).setdefault(row.kind, []).append(setting)
     return found
 

@@ -1,7 +1,6 @@
 """Drift: where an entry's configuration and what was measured on its nodes disagree. Rules are data (data/drift.toml)."""
 
 import functools
-import json
 import re
 import tomllib
 from collections import Counter
@@ -12,6 +11,11 @@ from importlib import resources
 from typing import Any
 from uuid import UUID
 
+import orjson
+import zstandard
+from sqlalchemy import Connection, select
+
+from site_db import tables
 from site_db.configuration.catalogue import (
     NOT_MEASURED,
     Configured,
@@ -21,6 +25,7 @@ from site_db.configuration.catalogue import (
     read_policy,
 )
 from site_db.configuration.policy import told
+from site_db.dialects import portions
 from site_db.errors import UnknownName
 from site_db.rules import Rules, default_rules, find, steps
 from site_db.site_reports import SiteReportPart
@@ -135,12 +140,12 @@ def check_drift(store: Store, now: datetime, entry: str | None = None, rules: Ru
         enabled = [item for item in configured if item.entry.enabled or wanted is not None]
         measured = measured_by_entry(connection, since, enabled)
         policy = read_policy(connection, now.date())
-    read = functools.cache(functools.partial(_read_report, store))
+        reports = _example_reports(connection, enabled, measured, drift_rules)
     findings = []
     for item in enabled:
         row = policy.disables(item.entry.site) or policy.pins(item.entry.name)
         reason = told(row) if row else None
-        findings += find_drift(item, measured.get(item.entry.name, NOT_MEASURED), drift_rules, rules, read, reason)
+        findings += find_drift(item, measured.get(item.entry.name, NOT_MEASURED), drift_rules, rules, reports.get, reason)
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), -found.nodes_affected, found.entry, found.rule))
     expired = tuple(map(told, policy.expired))
     return Drift(now, rules.window_days, len(enabled), len(measured), tuple(findings), expired)
@@ -278,9 +283,30 @@ def _outcome(check: Mapping[str, Any]) -> str:
     return f"{status}:{reason}" if reason else str(status)
 
 
-def _read_report(store: Store, report_id: str) -> Mapping[str, Any] | None:
-    raw = store.raw_report(UUID(report_id).bytes)
-    return None if raw is None else json.loads(raw)
+def _example_reports(
+    connection: Connection, items: Iterable[Configured], measured: Mapping[str, Measured], drift_rules: DriftRules
+) -> dict[str, Mapping[str, Any]]:
+    """What the rules ask of raw reports, by report_id: read in one go, and only for entries that these rules apply to."""
+    rules = [rule for rule in drift_rules.rules if any(each.look == "runtime_by" for each in rule.conditions)]
+    wanted = {
+        UUID(group.report_id).bytes
+        for item in items
+        if any(rule.applies(item.entry.value(rule.attribute)) is not None for rule in rules)
+        for group in measured.get(item.entry.name, NOT_MEASURED).groups
+        if group.report_id
+    }
+    found: dict[str, Mapping[str, Any]] = {}
+    decompressor = zstandard.ZstdDecompressor()
+    for portion in portions(sorted(wanted)):
+        query = (
+            select(tables.reports.c.report_id, tables.raw_reports.c.body)
+            .join_from(tables.reports, tables.raw_reports)
+            .where(tables.reports.c.report_id.in_(portion))
+        )
+        for report_id, body in connection.execute(query):
+            report = orjson.loads(decompressor.decompress(body))
+            found[str(UUID(bytes=bytes(report_id)))] = {name: report[name] for name in ("probe", "runtimes")}
+    return found
 
 
 def parse_drift_rules(text: str) -> DriftRules:

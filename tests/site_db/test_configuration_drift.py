@@ -247,6 +247,14 @@ def test_only_the_entries_asked_for_are_edited(store: Store, tmp_path: Path) -> 
         plan(store, path, NOW, only=["nobody"])
 
 
+def test_a_change_that_another_file_replaces_is_noted(store: Store, tmp_path: Path) -> None:
+    store.add([sample(node=n) for n in range(1, 9)])
+    first, second = (write_factory(tmp_path, {ENTRY: {}}, name) for name in ("10.xml", "20.xml"))
+    import_files(store, [first, second], "", NOW)
+    assert any(str(second) in note for note in plan(store, first, NOW).applied.notes)
+    assert not plan(store, second, NOW).applied.notes
+
+
 def test_a_file_without_entries_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(BrokenFile, match="holds no entries"):
         plan(store, write_policy(tmp_path, "pin_entry", "E"), NOW)
