@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from probe import stderr_rules
+from probe import advisories, stderr_rules
 from probe.checks import Check, check, decisive_lines
 from probe.container_trials import outcome_of
 from probe.engine import Findings
@@ -89,6 +89,7 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
             runtime["reason"], message = "home_unusable", "HOME does not answer, so it cannot"
         runtimes.append(runtime)
         checks.append(_check(runtime, message))
+        checks.extend(_advisories(runtime))
     yield {"data": runtimes, "checks": checks or [_nothing(earlier["places"])]}
 
 
@@ -163,6 +164,16 @@ def _check(runtime: Dict[str, Any], message: Optional[str]) -> Check:
         setuid=runtime["setuid"]["reason"] or "usable",
         starter=runtime["setuid"]["path"],
     )
+
+
+def _advisories(runtime: Dict[str, Any]) -> List[Check]:
+    """A check that says so where the version has known security holes; none where it has not."""
+    rows = advisories.matching(runtime["product"], runtime["version"], runtime["setuid"]["usable"])
+    if not rows:
+        return []
+    message = "{} {}: {}".format(runtime["product"], runtime["version"], ", ".join(row["id"] for row in rows))
+    told = ["{}: {} (fixed in {})".format(row["id"], row["title"], row["fixed"]) for row in rows]
+    return [check("advisories." + runtime["path"], "fail", "version_vulnerable", message, advisories=told)]
 
 
 def _nothing(rows: List[Dict[str, Any]]) -> Check:

@@ -65,9 +65,11 @@ def _try_write(path: str) -> int:
     except OSError as error:
         return error.errno or errno.EIO
     try:
-        written = os.write(descriptor, b"\0" * TRIAL_BYTES)
+        rest = TRIAL_BYTES
+        while rest:  # a limit shows as a short write first, and by its errno at the next
+            rest -= os.write(descriptor, b"\0" * rest)
         os.close(descriptor)  # NFS tells of a full quota here
-        return 0 if written == TRIAL_BYTES else errno.ENOSPC
+        return 0
     except OSError as error:
         return error.errno or errno.EIO
     finally:
@@ -148,6 +150,7 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         "home_errno": known_home.get("failed"),
         "home_writable": known_home.get("writable"),
         "traces": known_home.get("traces", []),
+        "refusal": next((row["reason"] for row in checks if row["status"] != "ok"), None),
     }
     yield {"data": data, "checks": checks}
 
@@ -190,6 +193,7 @@ def _row(path: str, name: str, state: str, found: Dict[str, Any]) -> Dict[str, A
 REASONS = {
     errno.ENOSPC: "scratch_full",
     errno.EDQUOT: "scratch_full",
+    errno.EFBIG: "resources_exhausted",
     errno.EROFS: "scratch_read_only",
     errno.EACCES: "scratch_read_only",
     errno.EPERM: "scratch_read_only",
@@ -226,5 +230,5 @@ def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
     """What other detectors get where this one never answered."""
     return {
         "scratch": [], "good": [], "folder_hung": False, "home_hung": False, "home_errno": None, "home_writable": None,
-        "traces": [],
+        "traces": [], "refusal": None,
     }  # fmt: skip

@@ -73,7 +73,9 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     work, scratch = earlier["work_folder"], earlier["scratch"]
     folder = str(facts["folder"] or work["work_folder"])
     runtimes = _in_reach(earlier["runtimes"])
-    obstacle = _obstacle(earlier["runtimes"], runtimes, scratch, folder) or _no_image(settings, work, facts["arch"])
+    obstacle = _obstacle(earlier["runtimes"], runtimes, scratch, folder) or _no_image(
+        settings, work, scratch, facts["arch"]
+    )
     if obstacle:
         yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
         return
@@ -122,7 +124,7 @@ def _obstacle(
     return None
 
 
-def _no_image(settings: Settings, work: Dict[str, Any], arch: str) -> Optional[Check]:
+def _no_image(settings: Settings, work: Dict[str, Any], scratch: Dict[str, Any], arch: str) -> Optional[Check]:
     """What keeps us from trying: no image of our own, and none given."""
     if work["sandbox"] or settings.images:
         return None
@@ -130,7 +132,7 @@ def _no_image(settings: Settings, work: Dict[str, Any], arch: str) -> Optional[C
         message = "this build of the probe has no test image for {}; give one with --image".format(arch)
         return check("singularity", "unknown", "cannot_be_tried", message)
     message = "no folder takes our test image; give an image with --image"
-    return check("singularity", "unknown", "scratch_read_only", message)
+    return check("singularity", "unknown", scratch["refusal"] or "scratch_unusable", message)
 
 
 def _facts(host: Host, namespaces: Dict[str, Any], runtime: Dict[str, Any]) -> Dict[str, Any]:

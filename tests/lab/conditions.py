@@ -305,9 +305,10 @@ CONDITIONS: dict[str, Condition] = {
         prepare="fill /scratch /tmp /var/tmp",
     ),
     "scratch-and_memory_full": Condition(
-        "the disk is full, and /dev/shm is, too",
-        touches=touching("work", "tmp"),
-        prepare="fill /scratch /tmp /var/tmp /dev/shm",
+        "the disk is full, and /dev/shm is, too: our own image has no place, and the glidein's decides",
+        touches=touching("work", "tmp", "image"),
+        probe_arguments=("--image", "/lab/image"),
+        prepare="ln -s \"$IMAGE\" /lab/image; fill /scratch /tmp /var/tmp /dev/shm",
     ),
     "scratch-all_noexec": Condition(
         "programs can be started from no folder that a user may write to",
@@ -517,6 +518,8 @@ CONDITIONS: dict[str, Condition] = {
         "/hung/bin",
         "path",
         bars_wrappers=True,
+        # No shell finds a Python there, ours included: by its interpreter the probe still tells what a glidein meets.
+        probe_wrapper=("/usr/bin/python3", "-EsSB"),
         environment={"PATH": "/hung/bin:/lab/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
     ),
     # --- images ---

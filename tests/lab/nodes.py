@@ -228,7 +228,7 @@ NODES: dict[str, Node] = {
     "config-no_binds": fails("bind_ignored_by_config", "config-no_binds", features={"sandbox": OK}),
     "config-no_proc": fails("runtime_config_invalid", "config-no_proc"),
     "config-no_pid_ns": works("config-no_pid_ns", features={"pid_namespace": ("fail", "pid_namespace_denied")}),
-    "config-no_user_ns": fails("userns_disabled", "config-no_user_ns", checks={"namespaces.user": OK}),
+    "config-no_user_ns": fails("userns_disabled_by_config", "config-no_user_ns", checks={"namespaces.user": OK}),
     "config-no_loop": works("config-no_loop", features=SIF_TOO),
     "config-no_setuid": works("config-no_setuid", features=SIF_TOO),
     "config-paths": fails("sif_disallowed_by_config", "config-paths"),
