@@ -23,7 +23,9 @@ _ENTRY_LIMIT = 100_000
 # What the generator puts in where an attribute says nothing (DEFAULT_ATTRS in config_util.py).
 _FLAGS = {"const": "True", "glidein_publish": "True", "job_publish": "False", "parameter": "True", "publish": "True"}
 _ENTITIES = {"&quot;": '"', "&apos;": "'"}
-_LONG_BOOLEAN = re.compile("yes|Yes|YES|no|No|NO")
+# What ruamel's constructors raise for a value that does not fit its explicit tag (`!!bool x`, `!!int ""`).
+_OF_TAGS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+_LONG_BOOLEAN = re.compile("^(?:yes|Yes|YES|no|No|NO)$")
 _NULLS = frozenset({"tag:yaml.org,2002:null"})
 
 
@@ -74,7 +76,7 @@ def _reading(data: bytes, file: str, read: Any) -> Any:  # noqa: ANN401 - see lo
         mark = error.problem_mark or error.context_mark
         place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
         raise BrokenFile(place, f"not valid YAML: {error.problem or error.context}") from error
-    except (YAMLError, YAMLStreamError, ValueError, RecursionError) as error:
+    except (YAMLError, YAMLStreamError, RecursionError, *_OF_TAGS) as error:
         raise BrokenFile(file, f"not valid YAML: {' '.join(str(error).split())}") from error
 
 

@@ -109,7 +109,17 @@ def test_a_whitelist_is_merged_as_the_generator_does_it() -> None:
     assert plain.values()["GLIDEIN_CPUS"] == "1"
 
 
-@pytest.mark.parametrize(("said", "value"), [("", None), ("{value: NO}", "False"), ("{value: N}", "N"), ("{value: 010}", "8")])
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("", None),
+        ("{value: NO}", "False"),
+        ("{value: N}", "N"),
+        ("{value: normal}", "normal"),
+        ("{value: Yale}", "Yale"),
+        ("{value: 010}", "8"),
+    ],
+)
 def test_values_are_those_that_the_generator_reads(said: str, value: str | None) -> None:
     text = f"S:\n  g:\n    BEST_FIT:\n      E:\n        attrs:\n          A: {said}\n"
     sources = Sources(entry_defaults(load_yaml(DEFAULTS, "d"), "d"))
@@ -130,6 +140,10 @@ def test_without_the_collectors_word_the_site_is_the_key_above() -> None:
         ("a:\n  g:\n    s:\n      E: text\n", "w.yml:4"),
         ("- a", "w.yml:1"),
         ("a: 1\na: 2", "w.yml"),
+        ('a: {g: {s: {E: {enabled: !!bool x}}}}', "w.yml"),
+        ('a: {g: {s: {E: {enabled: !!int ""}}}}', "w.yml"),
+        ('a: {g: {s: {E: {enabled: !!timestamp x}}}}', "w.yml"),
+        ('a: {g: {s: {E: {enabled: 2026-99-99}}}}', "w.yml"),
     ],
 )
 def test_a_broken_whitelist_is_refused_with_its_place(text: str, place: str) -> None:
