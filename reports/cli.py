@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from reports import answers, doctor, serving
+from reports import answers, doctor, serving, upkeep_commands
 from reports.collector import create_app
 from reports.entries_cli import entries
 from reports.ingest import Ingest, Summary
@@ -213,6 +213,8 @@ def doctor_command(context: click.Context, session: Session) -> None:
 
 
 cli.add_command(entries)
+for upkeep_command in upkeep_commands.COMMANDS:
+    cli.add_command(upkeep_command)
 
 
 def main() -> None:

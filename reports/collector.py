@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,15 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reports import pages
+from reports import feed, pages
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.intake import utc_now
 from reports.metrics import CONTENT_TYPE, Metrics
-from reports.openapi import OF_ONE_ENTRY, PAGED, RECEIVE, Described, Operation, description
+from reports.openapi import CHANGED, OF_ONE_ENTRY, PAGED, RECEIVE, Described, Operation, description
 from reports.problems import HttpProblem
 from reports.receiving import Receiver
 from reports.settings import Settings
 from site_db import views
+from site_db.changes_views import ChangeList, Wanted, list_changes
 from site_db.configuration.drift import check_drift
 from site_db.errors import AmbiguousName, SiteDbError, UnknownName
 from site_db.site_reports import SiteReportPart
@@ -143,8 +144,39 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         named("entries", "entry", views.entry_report),
         listed("nodes", lambda request: views.list_nodes(store, request.query_params.get("after", "")).to_dict(), PAGED),
         named("nodes", "node", views.node_report),
+        *_changes_rows(store, reader, now),
         Row("/api/v1/drift", reader.json(disagreements), drift),
         Row("/", overview, Operation("The sites, for people", "A page", "text/html", refusals=_REFUSALS)),
+    ]
+
+
+def _changes_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> list[Row]:
+    """What entries lost and gained: as JSON, and as a feed."""
+
+    def listed(request: Request) -> dict[str, Any]:
+        asked = request.query_params
+        try:
+            since = datetime.fromisoformat(asked["since"]) if asked.get("since") else None
+        except ValueError as error:
+            raise HttpProblem(400, "since: give a time such as 2026-11-20T12:00:00Z") from error
+        if since is not None and since.tzinfo is None:
+            since = since.replace(tzinfo=UTC)
+        wanted = Wanted(since, *(asked.get(name) or None for name in ("entry", "site", "capability")))
+        return list_changes(store, now(), wanted).to_dict()
+
+    def followed(request: Request) -> tuple[ChangeList, str]:
+        return list_changes(store, now()), str(request.url)
+
+    def render(found: tuple[ChangeList, str]) -> Response:
+        return Response(feed.atom(*found), media_type=feed.MEDIA_TYPE)
+
+    operation = Operation(
+        "What entries lost and gained", "The changes, the latest first", refusals=(*_REFUSALS, 400), extra=CHANGED
+    )
+    about_feed = Operation("Confirmed changes, to follow", "An Atom feed", feed.MEDIA_TYPE, refusals=_REFUSALS)
+    return [
+        Row("/api/v1/changes", reader.json(listed), operation),
+        Row("/changes.atom", reader.page(followed, render), about_feed),
     ]
 
 

@@ -12,11 +12,12 @@ from sqlalchemy.exc import ArgumentError
 
 from reports.version import VERSION
 from site_db.errors import SiteDbError
+from site_db.sizes import read_sizes
 from site_db.store import Store
 
 _LOW_DISK_BYTES = 1024**3
 _LOW_MEMORY_BYTES = 256 * 1024**2
-_GIB = 1024**3
+_MIB, _GIB = 1024**2, 1024**3
 _PACKAGES = ("sqlalchemy", "alembic", "starlette", "uvicorn", "orjson", "jsonschema-rs")
 
 
@@ -31,21 +32,30 @@ class Look(NamedTuple):
 
 def examine(url: str) -> list[Look]:
     """Look at the database, the disk under it, the memory and the versions. Raises nothing that a look can say."""
-    return [_database(url), *_disk(url), _memory(), _versions()]
+    return [*_database(url), *_disk(url), _memory(), _versions()]
 
 
-def _database(url: str) -> Look:
+def _database(url: str) -> list[Look]:
     try:
         store = Store.open(url)
     except SiteDbError as error:
-        return Look("database", "fail", str(error), error.remedy)
+        return [Look("database", "fail", str(error), error.remedy)]
     try:
         store.ping()
-        return Look("database", "ok", f"{store.place} answers")
+        return [Look("database", "ok", f"{store.place} answers"), _size(store)]
     except SiteDbError as error:
-        return Look("database", "fail", str(error), error.remedy)
+        return [Look("database", "fail", str(error), error.remedy)]
     finally:
         store.close()
+
+
+def _size(store: Store) -> Look:
+    size = read_sizes(store)
+    each = f", {size.database_bytes / size.reports:.0f} bytes each" if size.reports else ""
+    raw = "" if size.raw_bytes is None else f"; raw reports {size.raw_bytes / _MIB:.1f} MiB"
+    free = f"; {size.free_bytes / _MIB:.1f} MiB of it free" if size.free_bytes else ""
+    detail = f"{size.database_bytes / _MIB:.1f} MiB for {size.reports} reports of {size.nodes} nodes{each}{raw}{free}"
+    return Look("size", "ok", detail)
 
 
 def _disk(url: str) -> list[Look]:

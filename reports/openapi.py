@@ -62,6 +62,17 @@ RECEIVE = Operation(
         },
     },
 )
+CHANGED: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "query", "description": told, "schema": {"type": "string"}}
+        for name, told in (
+            ("since", "Only changes seen since then, RFC 3339"),
+            ("entry", "Only this entry"),
+            ("site", "Only this site"),
+            ("capability", "Only this capability"),
+        )
+    ]
+}
 PAGED: dict[str, Any] = {
     "parameters": [
         {

@@ -88,8 +88,8 @@ def told_plainly(engine: Engine) -> Iterator[None]:
         raise DatabaseUnavailable(f"{place(engine)}: {cause}", _remedy(engine, cause)) from error
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the tables to this release's form, in one transaction: all of it happens or nothing.
+def migrate(engine: Engine, revision: str | None = None) -> None:
+    """Bring the tables to this release's form (or an older `revision`), in one transaction: all of it or nothing.
 
     Raises DatabaseTooNew for a revision that this release doesn't know, DatabaseUnavailable for a database with other
     tables in it; neither is touched.
@@ -97,17 +97,17 @@ def migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(resources.files("site_db") / "migrations").replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
-    head = script.get_current_head()
+    wanted = revision or script.get_current_head()
     with told_plainly(engine):
         with engine.connect() as connection:
-            if _known_revision(connection, script) == head:
+            if _known_revision(connection, script) == wanted:
                 return
         with engine.execution_options(writes=True).begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             _known_revision(connection, script)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision or "head")
 
 
 def use_write_ahead_log(engine: Engine) -> None:

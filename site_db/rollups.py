@@ -217,7 +217,9 @@ def _move_totals(connection: Connection, scope: _Scope, moved: Iterable[Moved]) 
             "newest": _greatest(there.newest, come.newest),
         },
     )
-    _execute_all(connection, statement, [rows[key] for key in sorted(rows)])
+    values = [rows[key] for key in sorted(rows)]
+    _execute_all(connection, statement, values)
+    _drop_empty(connection, scope.totals, [value for value in values if value["nodes"] < 0])
 
 
 def _drop_empty(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:

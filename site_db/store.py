@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import zstandard
 from sqlalchemy import Connection, Engine, select, text
@@ -42,6 +43,12 @@ class Store:
     def place(self) -> str:
         """Where the database is, for people: the URL without its password."""
         return place(self._engine)
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The file of a SQLite database; None for another."""
+        path = self._engine.url.database
+        return Path(path) if self._engine.dialect.name == "sqlite" and path else None
 
     def close(self) -> None:
         """Close all connections."""

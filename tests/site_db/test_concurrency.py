@@ -28,6 +28,21 @@ while True:
 """
 
 
+def _counted(store: Store) -> tuple[int, int]:
+    """Nodes by entry, and reports, as the kept counts have them."""
+    with store.reading() as connection:
+        nodes = connection.scalar(select(func.sum(tables.entry_counts.c.nodes)))
+        reports = connection.scalar(select(func.sum(tables.site_totals.c.reports)))
+    return int(nodes or 0), int(reports or 0)
+
+
+def _observed(store: Store) -> tuple[int, int]:
+    with store.reading() as connection:
+        nodes = connection.scalar(select(func.count()).select_from(tables.observations))
+        reports = connection.scalar(select(func.sum(tables.observations.c["count"])))
+    return int(nodes or 0), int(reports or 0)
+
+
 def test_collectors_that_start_together_share_a_new_database(database_url: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(Store.open, [database_url] * 8))
@@ -56,6 +71,7 @@ def test_collectors_that_get_the_same_reports_store_each_once(database_url: str)
     store = Store.open(database_url)
     with store.reading() as connection:
         assert connection.scalar(select(func.sum(tables.observations.c["count"]))) == len(items)
+    assert _counted(store) == _observed(store)
     store.close()
 
 
@@ -73,4 +89,5 @@ def test_what_was_acknowledged_survives_a_kill(database_url: str) -> None:
     store = Store.open(database_url)
     assert all(store.raw_report(UUID(report_id).bytes) for report_id in acknowledged)
     assert store.add([sample(node=999)]) == ["new"]
+    assert _counted(store) == _observed(store)
     store.close()

@@ -1,0 +1,122 @@
+"""The commands that look after the database over time: what changed, what may go, a copy."""
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from reports import telling, upkeep_answers
+from reports.intake import utc_now
+from reports.output import console_for
+from reports.session import Session, common_options
+from site_db.backup import back_up
+from site_db.changes_views import ChangeList, Wanted, list_changes
+from site_db.retention import Dropped, drop_raw_reports
+
+_session = click.make_pass_decorator(Session, ensure=True)
+
+
+class Since(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
+    """A time: RFC 3339, a date, or so many days or hours ago (7d, 12h)."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The aware time."""
+        units = {"d": timedelta(days=1), "h": timedelta(hours=1)}
+        try:
+            if value[-1:] in units and value[:-1].isdecimal():
+                return utc_now() - int(value[:-1]) * units[value[-1]]
+            found = datetime.fromisoformat(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time: give 2026-11-20, 2026-11-20T12:00:00Z, 7d or 12h.", param, ctx)
+        return found if found.tzinfo else found.replace(tzinfo=utc_now().tzinfo)
+
+
+@click.command()
+@click.option("--since", type=Since(), help="Only what was seen since then: 2026-11-20, 7d, 12h.")
+@click.option("--entry", metavar="NAME", help="Only this entry.")
+@click.option("--site", metavar="NAME", help="Only this site.")
+@click.option("--capability", metavar="NAME", help="Only this capability.")
+@click.option("--call", metavar="COMMAND", help="Give each confirmed change that was not told yet to a command.")
+@click.option("--webhook", metavar="URL", help="POST each confirmed change that was not told yet.")
+@common_options
+@_session
+def changes(
+    session: Session,
+    since: datetime | None,
+    entry: str | None,
+    site: str | None,
+    capability: str | None,
+    call: str | None,
+    webhook: str | None,
+) -> None:
+    """List what entries lost and gained, when, and from which node on.
+
+    With --call or --webhook each confirmed change is told once: as JSON on the command's standard input, or in a POST.
+    It counts as told when the command ends with 0 or the answer is 2xx; otherwise it is told again next time. Run it
+    from cron every few minutes. The other options do not limit what is told.
+
+    \b
+    Examples:
+      site-db changes --since 7d
+      site-db changes --entry Example_T2_CE1 --capability singularity
+      site-db changes --call "mail -s change operators@example.org"
+    """
+    now = utc_now()
+    with session.store() as store:
+        tells = [make(given) for make, given in ((telling.by_command, call), (telling.by_webhook, webhook)) if given]
+        if tells:
+            found = ChangeList(now, tuple(telling.tell_all(store, tells, now)))
+        else:
+            found = list_changes(store, now, Wanted(since, entry, site, capability))
+        session.show(upkeep_answers.changes(found))
+
+
+@click.command()
+@click.option(
+    "--keep-raw-days", type=click.IntRange(min=1), required=True, metavar="N", help="Keep the text of N days."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@common_options
+@_session
+def retention(session: Session, keep_raw_days: int, dry_run: bool) -> None:
+    """Drop the raw text of reports that came more than N days ago. Everything concluded from them stays.
+
+    Works in small steps while collectors run; an interrupted run is simply started again.
+
+    \b
+    Example:
+      site-db retention --keep-raw-days 30 --dry-run
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    bar = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not sys.stderr.isatty())
+    before = utc_now() - timedelta(days=keep_raw_days)
+    with session.store() as store, bar:
+        task = bar.add_task("looking")
+
+        def progress(dropped: Dropped) -> None:
+            bar.update(task, description=f"{dropped.reports} raw reports")
+
+        dropped = drop_raw_reports(store, before, dry_run=dry_run, progress=progress)
+    session.show(upkeep_answers.retained(dropped, before, dry_run))
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@common_options
+@_session
+def backup(session: Session, path: Path) -> None:
+    """Copy the database to FILE while collectors run (SQLite; for PostgreSQL use pg_dump).
+
+    \b
+    Example:
+      site-db backup /backups/site-$(date +%F).db
+    """
+    with session.store() as store:
+        session.show(upkeep_answers.backed_up(path, back_up(store, path)))
+
+
+COMMANDS = (changes, retention, backup)
