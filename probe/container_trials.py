@@ -1,7 +1,7 @@
 """Starting containers and judging the starts, several side by side."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from probe import command_line, mounts, payload_run
 from probe.command_line import Launch
@@ -38,9 +38,9 @@ class Start(NamedTuple):
 
 
 class Trials:
-    """Runs and judges starts. ``label`` keeps the records of several of them apart; ``facts``: see stderr_rules."""
+    """Runs and judges starts. ``label`` keeps the records of several apart; ``facts`` gives what stderr_rules may ask."""
 
-    def __init__(self, host: Host, work_folder: Optional[str], facts: Dict[str, Any], label: str) -> None:
+    def __init__(self, host: Host, work_folder: Optional[str], facts: Callable[[], Dict[str, Any]], label: str) -> None:
         self._host, self._work_folder, self._facts, self._label = host, work_folder, facts, label
         self._nonce = host.nonce()
 

@@ -26,7 +26,8 @@ class Detector(NamedTuple):
 
     ``detect(host, settings, earlier)`` yields Findings; ``earlier`` holds the data of the detectors named in ``needs``,
     which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered. ``load``
-    imports what the detector needs; it is called while those before it run.
+    imports what the detector needs; it is called while those before it run. ``idle`` gives the findings at once where
+    there is nothing to look at, which saves a process; it must not touch anything.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Detector(NamedTuple):
     unknown: Callable[[str, str, str], Any]
     needs: Tuple[str, ...] = ()
     load: Callable[[], object] = lambda: None
+    idle: Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]] = lambda *_: None
 
 
 class Run(NamedTuple):
@@ -116,6 +118,10 @@ def _start_ready(
         if all(name in findings for name in detector.needs if name in by_name):
             waiting.remove(detector)
             earlier = {name: findings[name]["data"] for name in detector.needs if name in findings}
+            idle = detector.idle(host, settings, earlier)
+            if idle is not None:
+                findings[detector.name] = dict(idle, state="done")
+                continue
             pool.start(detector.name, deadline - time.monotonic(), detector.detect, host, settings, earlier)
 
 

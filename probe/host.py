@@ -48,6 +48,21 @@ class Host:
         except OSError:
             return []
 
+    def attempt_together(self, limit_s: float, calls: Dict[str, List[Any]]) -> Dict[str, workers.Result]:
+        """Several attempts that seldom hang, one after the other in one child; apart where that child is lost."""
+        name = next(iter(calls), "")
+        result = (
+            workers.call_all(limit_s, {name: [workers.call_in_turn, list(calls.values())]}, 1)[name] if calls else None
+        )
+        if result is None or result.state != "done":
+            return self.attempt_all(limit_s, calls)
+        return {
+            name: result._replace(state="died", value=None, errno=answer["errno"], detail=os.strerror(answer["errno"]))
+            if "errno" in answer
+            else result._replace(value=answer["value"])
+            for name, answer in zip(calls, result.value)
+        }
+
     def writable(self, path: str) -> bool:
         """Whether a local path can be written by us."""
         return os.access(self.at(path), os.W_OK)

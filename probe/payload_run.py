@@ -7,7 +7,7 @@ and the nonce's last line is there: Singularity has been seen to exit 0 after a 
 import errno
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from probe import stderr_rules
 from probe.checks import Check, check, decisive_lines
@@ -91,8 +91,8 @@ def mode_of(uid_map: List[str]) -> Optional[str]:
     return "privileged" if fields[1] == "0" else "fakeroot"
 
 
-def judge(outcome: Outcome, nonce: str, command: str, facts: Dict[str, Any], limit_s: float) -> Verdict:
-    """Judge one start; ``facts`` are what the rules for messages may ask (see stderr_rules)."""
+def judge(outcome: Outcome, nonce: str, command: str, facts: Callable[[], Dict[str, Any]], limit_s: float) -> Verdict:
+    """Judge one start; ``facts`` gives what the rules for messages may ask (see stderr_rules), if they have to."""
     seen = parse(outcome.stdout, nonce)
     status, reason, message = "ok", None, None  # type: str, Optional[str], Optional[str]
     if outcome.state == "timeout":
@@ -112,7 +112,7 @@ def judge(outcome: Outcome, nonce: str, command: str, facts: Dict[str, Any], lim
     else:
         status = "fail"
     if status == "fail":
-        match = stderr_rules.match(outcome.stderr, facts)
+        match = stderr_rules.match(outcome.stderr, facts())
         reason = match.reason if match else reason or "runtime_failed"
         message = match.line if match else message or _last_line(outcome)
     return Verdict(status, reason, message, seen, outcome, command)

@@ -5,9 +5,11 @@ and so they are compiled side by side.
 """
 
 import sys
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from probe.engine import Detector
+from probe.engine import Detector, Findings
+from probe.host import Host
+from probe.settings import Settings
 
 
 def _module(name: str) -> Any:
@@ -16,12 +18,35 @@ def _module(name: str) -> Any:
     return sys.modules[path]
 
 
-def _row(name: str, module: str, needs: Tuple[str, ...] = ()) -> Detector:
+def _no_targets(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Optional[Findings]:
+    if (
+        settings.network_targets
+        or settings.configured("PROXY_URL")
+        or any("proxy" in name.lower() for name in host.environment)
+    ):
+        return None
+    return {"data": {"outbound": [], "proxies": [], "condor_file_transfer": None}, "checks": []}
+
+
+def _no_credentials(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Optional[Findings]:
+    if host.environment.get("BEARER_TOKEN_FILE") or host.environment.get("X509_USER_PROXY"):
+        return None
+    return {"data": [], "checks": []}
+
+
+def _no_images(_host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Optional[Findings]:
+    return None if settings.images or settings.configured("SINGULARITY_IMAGES_DICT") else {"data": [], "checks": []}
+
+
+Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
+
+
+def _row(name: str, module: str, needs: Tuple[str, ...] = (), idle: Idle = lambda *_: None) -> Detector:
     def detect(*arguments: Any) -> Iterator[Any]:
         return _module(module).detect(*arguments)  # type: ignore[no-any-return]  # each detector's own function
 
     unknown: Callable[..., Any] = lambda *arguments: _module(module).unknown(*arguments)  # noqa: E731  as short as it is
-    return Detector(name, detect, unknown, needs, lambda: _module(module))
+    return Detector(name, detect, unknown, needs, lambda: _module(module), idle)
 
 
 DETECTORS = [
@@ -33,9 +58,9 @@ DETECTORS = [
     _row("host", "machine", ("scratch",)),
     _row("cvmfs", "cvmfs"),
     _row("gpus", "gpus"),
-    _row("network", "network"),
-    _row("credentials", "credentials"),
+    _row("network", "network", idle=_no_targets),
+    _row("credentials", "credentials", idle=_no_credentials),
     _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces")),
     _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity")),
-    _row("images", "images", ("work_folder", "cvmfs", "singularity")),
+    _row("images", "images", ("work_folder", "cvmfs", "singularity"), _no_images),
 ]

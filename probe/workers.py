@@ -4,6 +4,7 @@ A worker is a forked child that runs ``function(*arguments)`` and sends each val
 parent polls; at the limit it kills the child with all that descends from it, and goes on even if it does not die.
 """
 
+import errno
 import json
 import os
 import select
@@ -135,6 +136,17 @@ def call_all(limit_s: float, calls: Dict[str, List[Any]], at_once: int) -> Dict[
         results[name] = result
         start_some()
     return results
+
+
+def call_in_turn(calls: List[List[Any]]) -> List[Dict[str, Any]]:
+    """Call functions one after the other: {"value": ...} or {"errno": ...} for each."""
+    answers: List[Dict[str, Any]] = []
+    for function, *arguments in calls:
+        try:
+            answers.append({"value": function(*arguments)})
+        except OSError as error:
+            answers.append({"errno": error.errno or errno.EIO})
+    return answers
 
 
 def _once(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:

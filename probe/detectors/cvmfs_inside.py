@@ -45,7 +45,7 @@ def _start(host: Host, settings: Settings, earlier: Dict[str, Any], names: List[
     binds = existing_binds(host, settings)
     launch = command_line.factory_launch(settings, earlier["singularity"]["path"], folder, binds)
     paths = tuple(DEFAULT_DIR + "/" + name for name in names)
-    trials = Trials(host, work["work_folder"], {}, "inside")
+    trials = Trials(host, work["work_folder"], dict, "inside")
     verdict = trials.run({"cvmfs": Start(launch, work["sandbox"], paths)})["cvmfs"]
     if not verdict.ok:
         return verdict.as_check(IDENTIFIER)

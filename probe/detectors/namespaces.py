@@ -89,17 +89,26 @@ def try_mount(privileged: bool, uid: int, gid: int) -> Steps:
     """A mount namespace, private, with a tmpfs of its own in it. Changes its process: call it in a child."""
     trial, entered = _begin(privileged, uid, gid)
     if entered and _private_mounts(trial):
-        trial.step(
-            "mount tmpfs", kernel.mount("tmpfs", "/proc", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64k")
-        )
+        _mount_tmpfs(trial)
     return trial.steps
+
+
+def _mount_tmpfs(trial: _Trial) -> bool:
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
+    return trial.step("mount tmpfs", kernel.mount("tmpfs", "/sys", "tmpfs", flags, "size=64k"))
 
 
 def try_pid(privileged: bool, uid: int, gid: int) -> Steps:
     """A pid namespace with a fresh /proc, as ``--pid`` makes it. Changes its process: call it in a child."""
     trial, entered = _begin(privileged, uid, gid)
-    if not (entered and trial.step("unshare pid", kernel.unshare(kernel.CLONE_NEWPID))):
-        return trial.steps
+    if entered:
+        _pid_with_proc(trial)
+    return trial.steps
+
+
+def _pid_with_proc(trial: _Trial) -> bool:
+    if not trial.step("unshare pid", kernel.unshare(kernel.CLONE_NEWPID)):
+        return False
     read_end, write_end = os.pipe()
     first = os.fork()
     if first == 0:
@@ -112,9 +121,9 @@ def try_pid(privileged: bool, uid: int, gid: int) -> Steps:
     os.close(write_end)
     errors = os.read(read_end, 256).decode().split()
     os.waitpid(first, 0)
-    for name, error in zip(("unshare mount", "remount private", "mount proc"), errors):
-        trial.step(name, int(error))
-    return trial.steps
+    os.close(read_end)
+    steps = [trial.step(*pair) for pair in zip(("unshare mount", "remount private", "mount proc"), map(int, errors))]
+    return len(steps) == 3 and all(steps)
 
 
 def try_other(privileged: bool, uid: int, gid: int, name: str, flag: int) -> Steps:
@@ -123,6 +132,26 @@ def try_other(privileged: bool, uid: int, gid: int, name: str, flag: int) -> Ste
     if entered:
         trial.step("unshare " + name, kernel.unshare(flag))
     return trial.steps
+
+
+def try_all(privileged: bool, uid: int, gid: int) -> Optional[Dict[str, Steps]]:
+    """Every namespace in one process, one after the other; None as soon as one fails. Call it in a child."""
+    begun, entered = _begin(False, uid, gid)
+    tried = {"user": list(begun.steps)}
+    if not entered:
+        return None
+    before = [] if privileged else begun.steps
+    for kind, go in (
+        ("mount", lambda trial: _private_mounts(trial) and _mount_tmpfs(trial)),
+        ("ipc", lambda trial: trial.step("unshare ipc", kernel.unshare(kernel.CLONE_NEWIPC))),
+        ("net", lambda trial: trial.step("unshare net", kernel.unshare(kernel.CLONE_NEWNET))),
+        ("pid", _pid_with_proc),
+    ):
+        trial = _Trial()
+        if not go(trial):
+            return None
+        tried[kind] = before + trial.steps
+    return tried
 
 
 def explain_failure(
@@ -195,7 +224,7 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
     uid, gid = facts["uid"], facts["gid"]
     capabilities = parse_status(host.read_or_none("/proc/self/status") or "").get("CapEff", "0")
     privileged = uid == 0 and bool(int(capabilities, 16) & CAP_SYS_ADMIN)
-    results = host.attempt_all(
+    results = _together(host, privileged, uid, gid) or host.attempt_all(
         LIMIT_S,
         {
             "namespaces.user": [try_user, uid, gid],
@@ -220,6 +249,13 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
         "data": dict(data, settings={name: value for name, value in settings.items() if value is not None}),
         "checks": checks,
     }
+
+
+def _together(host: Host, privileged: bool, uid: int, gid: int) -> Dict[str, Result]:
+    """The results where all namespaces can be made, the common case, at the price of one child; {} elsewhere."""
+    result = host.attempt("namespaces.all", LIMIT_S, try_all, privileged, uid, gid)
+    tried = result.value if result.state == "done" else None
+    return {"namespaces." + kind: result._replace(value=tried[kind]) for kind in LIMIT_OF} if tried else {}
 
 
 def _check(name: str, found: Dict[str, Any]) -> Check:

@@ -175,8 +175,11 @@ def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Dict[s
     limit_s = host.limit(LIMIT_S, 0.3)
 
     def visits(names: List[str]) -> Dict[str, Result]:
-        calls = {"scratch." + path: [visit, path, path in paths, path == home] for path in names}
-        return {name[len("scratch.") :]: result for name, result in host.attempt_all(limit_s, calls).items()}
+        calls: Dict[str, List[Any]] = {"scratch." + path: [visit, path, path in paths, path == home] for path in names}
+        local = {"scratch." + path: calls["scratch." + path] for path in names if is_local(table, path)}
+        found = host.attempt_together(limit_s, local)
+        found.update(host.attempt_all(limit_s, {name: call for name, call in calls.items() if name not in local}))
+        return {name[len("scratch.") :]: result for name, result in found.items()}
 
     results = visits(first)
     results.update({path: results[leader] for leader, path in later if results[leader].state == "timeout"})

@@ -60,7 +60,7 @@ class Node(NamedTuple):
 
     def trials(self, runtime: Dict[str, Any], label: str) -> Trials:
         """Trials of a runtime, with the facts that its messages are read by."""
-        return Trials(self.host, self.work["work_folder"], _facts(self.host, self.namespaces, runtime), label)
+        return Trials(self.host, self.work["work_folder"], lambda: _facts(self.host, self.namespaces, runtime), label)
 
     def given_images(self) -> List[str]:
         """Images in the file system that the glidein is configured with."""

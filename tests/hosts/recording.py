@@ -89,7 +89,13 @@ class RecordingHost(Host):
 
     def attempt_all(self, limit_s: float, calls: "dict", at_once: int = 64) -> "dict":
         """What became of the calls, noted by their names, in the order in which a name was used again."""
-        results = super().attempt_all(limit_s, calls, at_once)
+        return self._noted_results(calls, super().attempt_all(limit_s, calls, at_once))
+
+    def attempt_together(self, limit_s: float, calls: "dict") -> "dict":
+        """As attempt_all: what is noted is the same."""
+        return self._noted_results(calls, super().attempt_all(limit_s, calls))
+
+    def _noted_results(self, calls: "dict", results: "dict") -> "dict":
         for name in calls:
             noted = results[name]._replace(duration_s=round(results[name].duration_s, 3))
             self.notes["attempts"].setdefault(name, []).append(dict(noted._asdict()))

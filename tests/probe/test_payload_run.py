@@ -20,7 +20,7 @@ GOOD = (
 
 
 def judge(outcome):
-    return payload_run.judge(outcome, NONCE, "apptainer exec", {}, 20.0)
+    return payload_run.judge(outcome, NONCE, "apptainer exec", dict, 20.0)
 
 
 def test_the_payloads_lines_are_read():
