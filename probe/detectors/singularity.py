@@ -182,19 +182,23 @@ def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials
     sandbox = node.work["sandbox"]
     combined = launch.with_binds("{}:{}".format(sandbox, NEW_PATH))
     starts = {"combined": Start(combined, sandbox, INSIDE)}
-    for feature in ("sif", "sif_zstd"):
-        if node.work[feature]:
-            starts[feature] = Start(launch, node.work[feature])
+    # What mounts zstd mounts gzip too, squashfs's first compression; gzip is tried where zstd fails.
+    if node.work["sif_zstd"]:
+        starts["sif_zstd"] = Start(launch, node.work["sif_zstd"])
     if runtime["setuid"]["usable"] or node.as_root:
         starts["userns"] = Start(launch.with_options("--userns"), sandbox)
     if command_line.PID_OPTION not in launch.options:
         starts["pid_namespace"] = Start(launch.with_options(command_line.PID_OPTION), sandbox)
     verdicts = trials.run(starts)
-    verdict = verdicts["combined"]
-    if verdict.status == "fail":
-        verdicts.update(trials.run({"factory": Start(launch, sandbox, INSIDE)}))
-        verdict = verdicts["factory"]
-    return Tried(runtime, launch, verdict, verdicts, node.as_root)
+    if verdicts["combined"].status == "timeout":
+        return Tried(runtime, launch, verdicts["combined"], verdicts, node.as_root)
+    more = {}
+    if "sif_zstd" not in verdicts or not verdicts["sif_zstd"].ok:
+        more = {"sif": Start(launch, node.work["sif"])} if node.work["sif"] else {}
+    if verdicts["combined"].status == "fail":
+        more["factory"] = Start(launch, sandbox, INSIDE)
+    verdicts.update(trials.run(more) if more else {})
+    return Tried(runtime, launch, verdicts.get("factory", verdicts["combined"]), verdicts, node.as_root)
 
 
 def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findings:
@@ -307,7 +311,7 @@ def _feature(name: str, tried: Tried) -> Check:
         return check(identifier, "skipped", "not_requested", NOT_TRIED[name])
     single = tried.verdicts.get(name)
     if name in ("sif", "sif_zstd"):
-        return _sif(identifier, single)
+        return _sif(identifier, single or tried.verdicts.get("sif_zstd"))
     if single is None and name == "bind_new_path":
         single = tried.verdicts.get("combined")
     single = single or tried.verdict
