@@ -148,7 +148,8 @@ class EntryChanges:
 
     A deviation holds what a node answered before, for as long as it answers something else. `closed` are the changes
     that were taken back not long ago: what comes again is one of these, not a new one. `expectation` says what a
-    node that was never seen before should answer, or None; `size` is the entry's number of nodes.
+    node that was never seen before should answer, or None (it is None itself where nobody
+    knows); `size` is the entry's number of nodes.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class EntryChanges:
         entry_id: int,
         rules: ChangeRules,
         size: int = 1,
-        expectation: Callable[[str], str | None] = lambda _capability: None,
+        expectation: Callable[[str], str | None] | None = None,
     ) -> None:
         self.entry_id = entry_id
         self.size = size
@@ -177,7 +178,7 @@ class EntryChanges:
         watched = {capability for capability, _ in self.watches}
         deviating = set(self.deviations.get(heard.node_id, ()))
         if heard.before is None:
-            return watched | deviating | set(heard.now)
+            return watched | deviating | (set(heard.now) if self.expectation else set())
         if heard.before is heard.now:
             return watched | deviating
         names = heard.before.keys() | heard.now.keys()
@@ -220,7 +221,7 @@ class EntryChanges:
         answered = None if heard.before is None else heard.before.get(capability, _NOTHING)[0]
         if answered in ("yes", "no"):
             return Deviation(answered, heard.earlier)
-        expected = self.expectation(capability)
+        expected = self.expectation(capability) if self.expectation else None
         return Deviation(expected, self._rules.known_reports) if expected else None
 
     def _contrary(self, capability: str, direction: Direction, heard: Heard, reason: str | None) -> Watch:

@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from typing import Any
 
+import orjson
+
 from site_db.storable import storable_tree
 
 Document = dict[str, Any]
@@ -48,6 +50,12 @@ def profile_of(report: Document) -> Document:
 
 def canonical_json(profile: Document) -> str:
     """The one text of a profile: sorted keys, no blanks, ASCII only."""
+    try:
+        fast = orjson.dumps(profile, option=orjson.OPT_SORT_KEYS)  # the same text, ten times as fast, if all is ASCII
+        if fast.isascii():
+            return fast.decode()
+    except TypeError:  # an integer beyond 64 bits, half a surrogate pair
+        pass
     return json.dumps(profile, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
