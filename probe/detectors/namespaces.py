@@ -33,6 +33,9 @@ SETTINGS = {
     "max_pid": "/proc/sys/kernel/pid_max",
 }
 LIMIT_OF = {"user": "max_user_namespaces", "mount": "max_mnt_namespaces", "pid": "max_pid_namespaces"}
+# A limit this low may be met by a busy node (apptainer issue 1686: 10, and the fifth of five ranks failed).
+LOW_LIMIT = 1000
+AT_ONCE = 8
 LIMIT_OF.update({"ipc": "max_ipc_namespaces", "net": "max_net_namespaces"})
 
 
@@ -154,6 +157,28 @@ def try_all(privileged: bool, uid: int, gid: int) -> Optional[Dict[str, Steps]]:
     return tried
 
 
+def try_several(count: int) -> int:
+    """How many user namespaces can be held at once, of ``count``. Forks; call it in a child."""
+    release_read, release_write = os.pipe()
+    answer_read, answer_write = os.pipe()
+    children = []
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            os.close(release_write)
+            os.write(answer_write, b"1" if kernel.unshare(kernel.CLONE_NEWUSER) == 0 else b"0")
+            os.read(release_read, 1)  # hold it until all have tried: the parent's end closes
+            os._exit(0)
+        children.append(child)
+    answers = b""
+    while len(answers) < count:
+        answers += os.read(answer_read, count)
+    os.close(release_write)
+    for child in children:
+        os.waitpid(child, 0)
+    return answers.count(b"1")
+
+
 def explain_failure(
     kind: str, step: str, error: int, settings: Dict[str, Optional[int]], masked: bool, chrooted: bool = False
 ) -> str:
@@ -244,11 +269,25 @@ def detect(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -> Iterato
         name.partition(".")[2]: _judge(name.partition(".")[2], result, settings, masked, chrooted)
         for name, result in results.items()
     }
-    checks = [_check(name, found) for name, found in data.items()]
+    checks = [_check(name, found) for name, found in data.items()] + _several(host, data["user"])
     yield {
         "data": dict(data, settings={name: value for name, value in settings.items() if value is not None}),
         "checks": checks,
     }
+
+
+def _several(host: Host, user: Dict[str, Any]) -> List[Check]:
+    """Where the limit is low: whether several namespaces fit under it, as many jobs start at once."""
+    if user["status"] != "ok" or user["limit"] is None or user["limit"] > LOW_LIMIT:
+        return []
+    identifier = "namespaces.user_several"
+    result = host.attempt("namespaces.several", LIMIT_S, try_several, AT_ONCE)
+    if result.state != "done":
+        return [check(identifier, "unknown", "probe_error", result.detail or "no answer", result.duration_s)]
+    message = "{} of {} at once, under a limit of {}".format(result.value, AT_ONCE, user["limit"])
+    good = result.value == AT_ONCE
+    status, reason = ("ok", None) if good else ("fail", "userns_limit_reached")
+    return [check(identifier, status, reason, message, result.duration_s, held=result.value, limit=user["limit"])]
 
 
 def _together(host: Host, privileged: bool, uid: int, gid: int) -> Dict[str, Result]:

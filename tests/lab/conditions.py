@@ -235,6 +235,11 @@ CONDITIONS: dict[str, Condition] = {
         touches=touching("userns"),
         wrapper=own_limits("max_user_namespaces 0"),
     ),
+    "userns-few": Condition(
+        "user.max_user_namespaces is 6: enough for one job, not for many at once",
+        touches=touching("userns"),
+        wrapper=own_limits("max_user_namespaces 6"),
+    ),
     "userns-used_up": Condition(
         "user.max_user_namespaces is 1, and the one is taken",
         touches=touching("userns"),

@@ -127,6 +127,7 @@ NODES: dict[str, Node] = {
         alternatives={WITHOUT_PID: "ok"},
     ),
     "fuse-denied": works("fuse-denied", features=NO_FUSE),
+    "userns-few": works("userns-few", checks={"namespaces.user_several": ("fail", "userns_limit_reached")}),
     "user-unknown": fails("user_unknown", "user_unknown", checks={"host.user": ("fail", "user_unknown")}),
     "cvmfs-healthy": works("cvmfs", cvmfs={OASIS: OK, CMS: OK}, features={"cvmfs_inside": OK}),
     "cvmfs-one_hung": works("cvmfs-one_hung", cvmfs={OASIS: OK, CMS: ("timeout", "cvmfs_hung")}),

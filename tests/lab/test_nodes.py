@@ -62,7 +62,7 @@ def test_nothing_of_the_probe_is_left(name: str, seen: Observation):
 
 
 def test_periodic_runs_leave_one_process_a_hung_mount_at_most(lab: Laboratory):
-    seen = lab.observe(["cvmfs-one_hung"], probe_runs=3)
+    seen = lab.observe(["cvmfs-one_hung"], probe_runs=10)
     assert seen.left_behind(mounts_that_hang=1) == {}, seen.summary()
 
 
