@@ -27,7 +27,8 @@ class Detector(NamedTuple):
     ``detect(host, settings, earlier)`` yields Findings; ``earlier`` holds the data of the detectors named in ``needs``,
     which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered. ``load``
     imports what the detector needs; it is called while those before it run. ``idle`` gives the findings at once where
-    there is nothing to look at, which saves a process; it must not touch anything.
+    there is nothing to look at, which saves a process; it must not touch anything, and may be asked before all that the
+    detector needs is known.
     """
 
     name: str
@@ -96,7 +97,12 @@ def run(
         progress(name, len(findings), len(detectors))
         _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
     cut_short = dict(pool.abandon())
-    cut_short.update({detector.name: workers.Result("timeout", None, "", None, 0.0) for detector in waiting})
+    for detector in waiting:
+        idle = detector.idle(host, settings, _earlier(detector, findings))
+        if idle is not None:
+            findings[detector.name] = dict(idle, state="done")
+        else:
+            cut_short[detector.name] = workers.Result("timeout", None, "", None, 0.0)
     for name, result in cut_short.items():
         findings[name] = _settle(by_name[name], result, interrupts.arrived)
     timed_out = any(found["state"] == "timeout" for found in findings.values())
@@ -117,12 +123,16 @@ def _start_ready(
             return  # it would only tell what it makes of a predecessor that never answered
         if all(name in findings for name in detector.needs if name in by_name):
             waiting.remove(detector)
-            earlier = {name: findings[name]["data"] for name in detector.needs if name in findings}
+            earlier = _earlier(detector, findings)
             idle = detector.idle(host, settings, earlier)
             if idle is not None:
                 findings[detector.name] = dict(idle, state="done")
                 continue
             pool.start(detector.name, deadline - time.monotonic(), detector.detect, host, settings, earlier)
+
+
+def _earlier(detector: Detector, findings: Dict[str, Findings]) -> Dict[str, Any]:
+    return {name: findings[name]["data"] for name in detector.needs if name in findings}
 
 
 def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Findings:

@@ -38,6 +38,10 @@ def _no_images(_host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Opt
     return None if settings.images or settings.configured("SINGULARITY_IMAGES_DICT") else {"data": [], "checks": []}
 
 
+def _no_cvmfs(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Optional[Findings]:
+    return _module("cvmfs_inside").idle(host, settings, earlier)  # type: ignore[no-any-return]  # its own function
+
+
 Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
 
 
@@ -61,6 +65,6 @@ DETECTORS = [
     _row("network", "network", idle=_no_targets),
     _row("credentials", "credentials", idle=_no_credentials),
     _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces")),
-    _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity")),
+    _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity"), _no_cvmfs),
     _row("images", "images", ("work_folder", "cvmfs", "singularity"), _no_images),
 ]

@@ -19,17 +19,27 @@ IDENTIFIER = "singularity.features.cvmfs_inside"
 REPOSITORIES_TRIED = 8
 
 
+def idle(_host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Optional[Findings]:
+    """The findings where CVMFS is not mounted: nothing to try."""
+    if (earlier.get("cvmfs") or {}).get("kind") != "none":
+        return None
+    found = check(IDENTIFIER, "skipped", "cvmfs_not_mounted", "nothing to see: CVMFS is not mounted here")
+    return {"data": found, "checks": [found]}
+
+
 def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """One check: the report's ``singularity.features.cvmfs_inside``."""
     good = [row["name"] for row in earlier["cvmfs"]["repositories"] if row["status"] == "ok"]
+    nothing = idle(host, settings, earlier)
+    if nothing is not None:
+        yield nothing
+        return
     obstacle = _obstacle(earlier, good)
     found = obstacle or _start(host, settings, earlier, good[:REPOSITORIES_TRIED])
     yield {"data": found, "checks": [found]}
 
 
 def _obstacle(earlier: Dict[str, Any], good: List[str]) -> Optional[Check]:
-    if earlier["cvmfs"]["kind"] == "none":
-        return check(IDENTIFIER, "skipped", "cvmfs_not_mounted", "nothing to see: CVMFS is not mounted here")
     if not good:
         return check(IDENTIFIER, "skipped", "prerequisite_failed", "no repository gives data on the host")
     if not earlier["singularity"]["usable"]:

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 from probe.engine import Findings
 from probe.host import Host
 from probe.settings import Settings
+from probe.workers import Result
 
 LOOK_LIMIT_S = 5.0
 
@@ -161,20 +162,28 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
 
 
 def _look_at(searched: List[Place], host: Host) -> List[Dict[str, Any]]:
-    names = ["places.{}:{}".format(place.where, ",".join(place.names)) for place in searched]
-    results = host.attempt_all(
-        host.limit(LOOK_LIMIT_S, 0.3), {name: [look, place, host] for name, place in zip(names, searched)}
-    )
+    """Look at all places; at one and the same for another name only if it answered for the first."""
+    first = {place.where: place for place in reversed(searched)}
+    results = _look(list(first.values()), host)
+    lost = {where for where, place in first.items() if results[place].state == "timeout"}
+    results.update({place: results[first[place.where]] for place in searched if place.where in lost})
+    results.update(_look([place for place in searched if place not in results], host))
     return [
         {
             "found_by": place.found_by,
             "where": place.where,
-            "looked": results[name].value,
-            "hung": results[name].state == "timeout",
-            "errno": results[name].errno,
+            "looked": results[place].value,
+            "hung": results[place].state == "timeout",
+            "errno": results[place].errno,
         }
-        for name, place in zip(names, searched)
+        for place in searched
     ]
+
+
+def _look(searched: List[Place], host: Host) -> Dict[Place, Result]:
+    names = {place: "places.{}:{}".format(place.where, ",".join(place.names)) for place in searched}
+    results = host.attempt_all(host.limit(LOOK_LIMIT_S, 0.3), {names[place]: [look, place, host] for place in searched})
+    return {place: results[names[place]] for place in searched}
 
 
 def unknown(_status: str, _reason: str, _message: str) -> List[Any]:
