@@ -90,9 +90,7 @@ def run(
     findings: Dict[str, Findings] = {}
     pool = workers.Pool(wake=interrupts.descriptor)
     _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
-    for detector in waiting:
-        detector.load()
-    for name, result in pool.wait(deadline):
+    for name, result in pool.wait(deadline, [detector.load for detector in waiting] + [_load_report]):
         findings[name] = _settle(by_name[name], result, interrupts.arrived)
         progress(name, len(findings), len(detectors))
         _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
@@ -107,6 +105,11 @@ def run(
         findings[name] = _settle(by_name[name], result, interrupts.arrived)
     timed_out = any(found["state"] == "timeout" for found in findings.values())
     return Run(findings, not timed_out, interrupts.arrived, process.kill_descendants())
+
+
+def _load_report() -> None:
+    """Import what composes the report while the last detectors run."""
+    __import__("probe.report")
 
 
 def _start_ready(

@@ -42,6 +42,7 @@ def _no_cvmfs(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Option
     return _module("cvmfs_inside").idle(host, settings, earlier)  # type: ignore[no-any-return]  # its own function
 
 
+ON_THE_WAY = ("runtimes", "work_folder", "singularity")
 Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
 
 
@@ -50,7 +51,9 @@ def _row(name: str, module: str, needs: Tuple[str, ...] = (), idle: Idle = lambd
         return _module(module).detect(*arguments)  # type: ignore[no-any-return]  # each detector's own function
 
     unknown: Callable[..., Any] = lambda *arguments: _module(module).unknown(*arguments)  # noqa: E731  as short as it is
-    return Detector(name, detect, unknown, needs, lambda: _module(module), idle)
+    # Those on the way to the verdict are imported here while others run; the rest in their own children, side by side.
+    load = (lambda: _module(module)) if name in ON_THE_WAY else (lambda: None)
+    return Detector(name, detect, unknown, needs, load, idle)
 
 
 DETECTORS = [

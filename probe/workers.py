@@ -79,9 +79,11 @@ class Pool:
         self._running[read_end] = _Running(name, child, read_end, limit_s)
         self._poll.register(read_end, select.POLLIN)
 
-    def wait(self, until: float) -> Iterator[Tuple[str, Result]]:
+    def wait(self, until: float, meanwhile: Iterable[Callable[[], object]] = ()) -> Iterator[Tuple[str, Result]]:
         """Yield (name, Result) of workers as they end, until none runs, the monotonic time ``until`` is reached, or the
-        wake descriptor has something to read. More may be started meanwhile."""
+        wake descriptor has something to read. More may be started by the caller. While nothing has ended, ``meanwhile``
+        is called, one after the other."""
+        chores = iter(meanwhile)
         while self._running or self._unstarted:
             while self._unstarted:
                 yield self._unstarted.pop()
@@ -90,7 +92,12 @@ class Pool:
             now = time.monotonic()
             next_limit = min(running.deadline for running in self._running.values())
             timeout_s = min(next_limit, until) - now
-            for descriptor, _ in self._poll.poll(max(0, int(timeout_s * 1000) + 1)):
+            ready = self._poll.poll(0)
+            chore = None if ready else next(chores, None)
+            if chore is not None:
+                chore()
+                continue
+            for descriptor, _ in ready or self._poll.poll(max(0, int(timeout_s * 1000) + 1)):
                 if descriptor == self._wake:
                     return
                 if not _read(self._running[descriptor]):
