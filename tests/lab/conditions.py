@@ -419,7 +419,8 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "inside_apptainer": Condition(
         "inside another Apptainer container",
-        touches=touching("container", "userns"),
+        # The outer container is a Go program too: limits that stop Apptainer stop it, and the node has nothing inside.
+        touches=touching("container", "userns", "limits"),
         prepare=NESTED,
         wrapper=("/lab/nested-run",),
     ),
