@@ -103,6 +103,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     import gc
 
     _keep_standard_descriptors()
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) == 2 and given[0] not in ("run", "explain") and os.path.isfile(given[0]):
+        # GlideinWMS starts custom scripts as SCRIPT GLIDEIN_CONFIG ID, and any other exit code ends the glidein.
+        _say(
+            "this version is no GlideinWMS custom script yet: nothing was done; call it as: singularity-probe run --config FILE"
+        )
+        return EXIT_OK
     gc.disable()  # a short life with little garbage; each child would copy what a collection touches
     parser = _parser()
     try:
