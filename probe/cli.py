@@ -104,7 +104,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
     _keep_standard_descriptors()
     given = sys.argv[1:] if arguments is None else arguments
-    if len(given) == 2 and given[0] not in ("run", "explain") and os.path.isfile(given[0]):
+    if len(given) == 2 and os.path.basename(given[0]) == "glidein_config":
         # GlideinWMS starts custom scripts as SCRIPT GLIDEIN_CONFIG ID, and any other exit code ends the glidein.
         _say(
             "this version is no GlideinWMS custom script yet: nothing was done; call it as: singularity-probe run --config FILE"

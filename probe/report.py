@@ -1,6 +1,7 @@
 """The report: one JSON document, composed in one place. Its shape is reports/schema/report-1.0.json."""
 
 import json
+import os
 import sys
 import time
 from typing import Any, Dict, List, Optional
@@ -30,6 +31,9 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
     }
     data["host"]["scratch"] = data["scratch"]["scratch"]
     data["singularity"]["features"]["cvmfs_inside"] = data["cvmfs_inside"]
+    if run.findings.get("host", {}).get("state", "done") != "done":
+        # A report that was cut short still says of which node it is: the kernel tells that without a file.
+        data["host"]["hostname"] = data["host"]["hostname"] or os.uname().nodename
     for runtime in data["runtimes"]:
         runtime["chosen"] = runtime["path"] == data["singularity"]["path"]
     report: Report = {

@@ -155,15 +155,24 @@ def _libc(host: Host) -> Optional[str]:
     return "musl" if any(name.startswith("ld-musl-") for name in host.list("/lib")) else None
 
 
+def _selinux(host: Host) -> Optional[str]:
+    """enforcing, permissive, disabled; None where it is there and does not tell."""
+    try:
+        return {"0": "permissive", "1": "enforcing"}.get(host.read("/sys/fs/selinux/enforce").strip())
+    except FileNotFoundError:
+        return "disabled"
+    except OSError:
+        return None
+
+
 def _security(host: Host, status: Dict[str, str], proc: Dict[str, Any]) -> Dict[str, Any]:
-    enforce = host.read_or_none("/sys/fs/selinux/enforce")
     apparmor = host.read_or_none("/proc/self/attr/apparmor/current") or host.read_or_none("/proc/self/attr/current")
     yama = host.read_or_none("/proc/sys/kernel/yama/ptrace_scope")
     return {
         "seccomp": {"0": "disabled", "1": "strict", "2": "filter"}.get(status.get("Seccomp", "")),
         "no_new_privs": {"0": False, "1": True}.get(status.get("NoNewPrivs", "")),
         "apparmor": (apparmor or "").strip("\0\n ") or None,
-        "selinux": {"0": "permissive", "1": "enforcing"}.get((enforce or "").strip(), "disabled"),
+        "selinux": _selinux(host),
         "capabilities_effective": status.get("CapEff"),
         "capabilities_bounding": status.get("CapBnd"),
         "uid_map": " ; ".join((host.read_or_none("/proc/self/uid_map") or "").split("\n")[:4]).strip(" ;") or None,

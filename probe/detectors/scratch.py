@@ -188,7 +188,9 @@ def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Dict[s
 
 
 def _row(path: str, name: str, state: str, found: Dict[str, Any]) -> Dict[str, Any]:
-    writable = None if state == "timeout" else found.get("errno") == 0
+    # A child that was lost told nothing: that is not a no.
+    told = state == "done" and bool(found)
+    writable = found.get("errno") == 0 if told else None
     names = ("filesystem", "free_bytes", "free_inodes", "noexec", "nosuid")
     return dict({key: found.get(key) for key in names}, path=path, writable=writable, used_for=name)
 
