@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.lab.conditions import CONDITIONS, GLIDEIN, PRELUDE, Mounted, combined
+from tests.lab.condition import GLIDEIN, PRELUDE, Mounted, combined
+from tests.lab.conditions import CONDITIONS
 from tests.lab.cvmfs_standin import StandIn
 
 TOOLS = Path(__file__).parent

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
-from tests.lab.conditions import CMS, OASIS, Condition, combined
+from tests.lab.condition import Condition, combined
+from tests.lab.conditions import CMS, OASIS
 from tests.lab.conditions import CONDITIONS as CONDITIONS_BY_NAME
 from tests.lab.laboratory import Laboratory, Observation
 

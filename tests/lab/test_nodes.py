@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conditions import CONDITIONS, combined
+from tests.lab.condition import combined
+from tests.lab.conditions import CONDITIONS
 from tests.lab.images import LabError, ensure_user
 from tests.lab.laboratory import Laboratory, Observation, find_apptainer, laboratory
 from tests.lab.nodes import NODES
