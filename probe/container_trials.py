@@ -38,34 +38,57 @@ class Start(NamedTuple):
 
 
 class Trials:
-    """Runs and judges starts. ``label`` keeps the records of several apart; ``facts`` gives what stderr_rules may ask."""
+    """Runs and judges starts. ``label`` keeps the records of several apart; ``facts`` gives what stderr_rules may ask.
 
-    def __init__(self, host: Host, work_folder: Optional[str], facts: Callable[[], Dict[str, Any]], label: str) -> None:
+    ``ran`` is what ``early`` gave in another process: these commands are not run again.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        work_folder: Optional[str],
+        facts: Callable[[], Dict[str, Any]],
+        label: str,
+        ran: Optional[Dict[str, Any]] = None,
+    ) -> None:
         self._host, self._work_folder, self._facts, self._label = host, work_folder, facts, label
-        self._nonce = host.nonce()
+        self._ran: Dict[str, List[Any]] = ran["outcomes"] if ran else {}
+        self._nonce = str(ran["nonce"]) if self._ran and ran else host.nonce()
 
     def run(self, starts: Dict[str, Start], limit_s: float = RUN_LIMIT_S, share: float = 0.6) -> Dict[str, Verdict]:
         """Try starts side by side, each within the limit and a share of what is left of the deadline."""
         limit_s = self._host.limit(limit_s, share)
-        commands = {
-            name: start.launch.command(start.image, start.program(self._nonce)) for name, start in starts.items()
+        texts = {name: command_line.as_text(self._command(start)) for name, start in starts.items()}
+        outcomes = {name: Outcome(*self._ran[text]) for name, text in texts.items() if text in self._ran}
+        outcomes.update(self._outcomes({name: starts[name] for name in starts if name not in outcomes}, limit_s))
+        return {
+            name: payload_run.judge(outcomes[name], self._nonce, texts[name], self._facts, limit_s) for name in starts
         }
+
+    def early(self, starts: Dict[str, Start], limit_s: float) -> Dict[str, Any]:
+        """Try starts side by side: {"nonce": word, "outcomes": {command as text: Outcome as a list, ..}}.
+
+        A failure is left out, since it may be owed to what runs beside; one that cannot be killed is not, since it would
+        be one more such process.
+        """
+        outcomes = self._outcomes(starts, self._host.limit(limit_s, 0.3))
+        kept = {name: outcome for name, outcome in outcomes.items() if outcome.succeeded or outcome.left_running}
+        return {
+            "nonce": self._nonce,
+            "outcomes": {command_line.as_text(self._command(starts[name])): list(kept[name]) for name in kept},
+        }
+
+    def _command(self, start: Start) -> List[str]:
+        return start.launch.command(start.image, start.program(self._nonce))
+
+    def _outcomes(self, starts: Dict[str, Start], limit_s: float) -> Dict[str, Outcome]:
         names = {name: "singularity.{}.{}".format(self._label, name) for name in starts}
         calls = {
-            names[name]: [run_command, self._host, commands[name], limit_s, self._changes(start)]
+            names[name]: [run_command, self._host, self._command(start), limit_s, self._changes(start)]
             for name, start in starts.items()
         }
-        results = self._host.attempt_all(limit_s + 1, calls, AT_ONCE)
-        return {
-            name: payload_run.judge(
-                outcome_of(results[names[name]]),
-                self._nonce,
-                command_line.as_text(commands[name]),
-                self._facts,
-                limit_s,
-            )
-            for name in starts
-        }
+        results = self._host.attempt_all(limit_s + 1, calls, AT_ONCE) if calls else {}
+        return {name: outcome_of(results[names[name]]) for name in starts}
 
     def _changes(self, start: Start) -> Dict[str, Optional[str]]:
         changes: Dict[str, Optional[str]] = dict.fromkeys(start.unset)

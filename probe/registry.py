@@ -42,7 +42,7 @@ def _no_cvmfs(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Option
     return _module("cvmfs_inside").idle(host, settings, earlier)  # type: ignore[no-any-return]  # its own function
 
 
-ON_THE_WAY = ("runtimes", "work_folder", "singularity")
+ON_THE_WAY = ("runtimes", "work_folder", "first_start", "singularity")
 Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
 
 
@@ -61,13 +61,14 @@ DETECTORS = [
     _row("scratch", "scratch"),
     _row("runtimes", "runtimes", ("places", "scratch")),
     _row("work_folder", "work_folder", ("scratch",)),
+    _row("first_start", "first_start", ("places", "scratch", "work_folder")),
     _row("namespaces", "namespaces"),
     _row("host", "machine", ("scratch",)),
     _row("cvmfs", "cvmfs"),
     _row("gpus", "gpus"),
     _row("network", "network", idle=_no_targets),
     _row("credentials", "credentials", idle=_no_credentials),
-    _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces")),
+    _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces", "first_start")),
     _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity"), _no_cvmfs),
     _row("images", "images", ("work_folder", "cvmfs", "singularity"), _no_images),
 ]

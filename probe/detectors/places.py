@@ -83,9 +83,24 @@ def look(place: Place, host: Host) -> Optional[Dict[str, Any]]:
     if path is None:
         return None
     real = os.path.realpath(path)
+    _read_head(real)
     facts = {"path": path, "real": real, "executable": os.access(real, os.X_OK)}
     facts.update(_installation(real))
     return facts
+
+
+def _read_head(real: str) -> None:
+    """Read what an exec reads first: a mount may know a file's name and not answer for its data."""
+    try:
+        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # a program may be executable and not readable
+        return
+    try:
+        os.read(descriptor, 64)
+    except OSError:  # exec will tell
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _find(place: Place, host: Host) -> Optional[str]:

@@ -79,7 +79,7 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
     looked = _unique(earlier["places"])
     home_hung = bool((earlier.get("scratch") or {}).get("home_hung"))
     answers = {} if home_hung else _versions(host, [row["looked"]["path"] for row in looked if row["looked"]])
-    identity_map, no_new_privs = _own_limits(host)
+    identity_map, no_new_privs = own_limits(host)
     runtimes, checks = [], []
     for row in looked:
         runtime = _runtime(row, answers.get(_path(row)), identity_map, no_new_privs)
@@ -117,7 +117,7 @@ def _versions(host: Host, paths: List[str]) -> Dict[str, Outcome]:
     return {path: outcome_of(results["runtimes.version." + path]) for path in paths}
 
 
-def _own_limits(host: Host) -> Tuple[Optional[bool], Optional[bool]]:
+def own_limits(host: Host) -> Tuple[Optional[bool], Optional[bool]]:
     """Whether our uid map is the identity, and whether we have no_new_privs; None where the kernel doesn't tell."""
     uid_map = (host.read_or_none("/proc/self/uid_map") or "").split()
     status = host.read_or_none("/proc/self/status") or ""

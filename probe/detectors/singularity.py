@@ -53,6 +53,7 @@ class Node(NamedTuple):
     folder: str
     binds: List[str]
     as_root: bool
+    early: Optional[Dict[str, Any]]
 
     def launch(self, runtime: Dict[str, Any]) -> Launch:
         """The glidein's start with a runtime."""
@@ -60,7 +61,8 @@ class Node(NamedTuple):
 
     def trials(self, runtime: Dict[str, Any], label: str) -> Trials:
         """Trials of a runtime, with the facts that its messages are read by."""
-        return Trials(self.host, self.work["work_folder"], lambda: _facts(self.host, self.namespaces, runtime), label)
+        folder = self.work["work_folder"]
+        return Trials(self.host, folder, lambda: _facts(self.host, self.namespaces, runtime), label, self.early)
 
     def given_images(self) -> List[str]:
         """Images in the file system that the glidein is configured with."""
@@ -80,7 +82,8 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
         return
     binds = existing_binds(host, settings)
-    node = Node(host, settings, earlier["namespaces"], work, folder, binds, facts["uid"] == 0)
+    early = earlier.get("first_start")
+    node = Node(host, settings, earlier["namespaces"], work, folder, binds, facts["uid"] == 0, early)
     failed: List[Tried] = []
     for number, runtime in enumerate(runtimes):
         tried = _try_runtime(node, runtime, str(number))
@@ -177,9 +180,9 @@ def _try_runtime(node: Node, runtime: Dict[str, Any], label: str) -> Tried:
     return tried._replace(verdict=best or tried.verdict)
 
 
-def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials: Trials) -> Tried:
-    """The optimistic start with all that a glidein uses, the SIF images and the other mode beside it."""
-    sandbox = node.work["sandbox"]
+def optimistic_starts(node: Node, runtime: Dict[str, Any]) -> Dict[str, Start]:
+    """The start with all that a glidein uses at once, the SIF image and the other mode beside it."""
+    launch, sandbox = node.launch(runtime), node.work["sandbox"]
     combined = launch.with_binds("{}:{}".format(sandbox, NEW_PATH))
     starts = {"combined": Start(combined, sandbox, INSIDE)}
     # What mounts zstd mounts gzip too, squashfs's first compression; gzip is tried where zstd fails.
@@ -189,14 +192,19 @@ def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials
         starts["userns"] = Start(launch.with_options("--userns"), sandbox)
     if command_line.PID_OPTION not in launch.options:
         starts["pid_namespace"] = Start(launch.with_options(command_line.PID_OPTION), sandbox)
-    verdicts = trials.run(starts)
+    return starts
+
+
+def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials: Trials) -> Tried:
+    """The optimistic starts; where they fail, the plain SIF image and the factory's own command."""
+    verdicts = trials.run(optimistic_starts(node, runtime))
     if verdicts["combined"].status == "timeout":
         return Tried(runtime, launch, verdicts["combined"], verdicts, node.as_root)
     more = {}
     if "sif_zstd" not in verdicts or not verdicts["sif_zstd"].ok:
         more = {"sif": Start(launch, node.work["sif"])} if node.work["sif"] else {}
     if verdicts["combined"].status == "fail":
-        more["factory"] = Start(launch, sandbox, INSIDE)
+        more["factory"] = Start(launch, node.work["sandbox"], INSIDE)
     verdicts.update(trials.run(more) if more else {})
     return Tried(runtime, launch, verdicts.get("factory", verdicts["combined"]), verdicts, node.as_root)
 
