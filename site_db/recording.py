@@ -14,6 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, case, func, sel
 from site_db import rollups, tables
 from site_db.changes_recording import record_changes
 from site_db.dialects import insert_for, join_writers, portions
+from site_db.images.recording import Tried, observe_images
 from site_db.reduction import Reduced
 from site_db.rules import Rules
 
@@ -44,7 +45,7 @@ def record(connection: Connection, batch: Iterable[Reduced], rules: Rules) -> se
         bodies = [{"report": numbers[item.report_id], "body": item.body} for item in added]
         connection.execute(tables.raw_reports.insert(), bodies)
         _observe(connection, new_rows)
-        _observe_images(connection, [(item, rows[item.report_id]["node_id"]) for item in added])
+        _observe_images(connection, [names.tried(item) for item in added])
     rollups.move(connection, before, rollups.observed(connection, touched))
     rollups.add_daily(connection, before, new_rows)
     record_changes(connection, before, new_rows, rules)
@@ -91,6 +92,12 @@ class _Names:
             "received_at": item.received_at,
             "complete": item.complete,
         }
+
+    def tried(self, item: Reduced) -> Tried:
+        """The images of one of the reports, and where they were tried."""
+        row = self.row(item)
+        site_id = self._sites[item.site,]
+        return Tried(row["node_id"], site_id, row["profile_id"], item.created_at, item.report_id, item.images)
 
 
 def _entry_key(item: Reduced) -> Key:
@@ -162,31 +169,11 @@ def _observe(connection: Connection, rows: Iterable[Row]) -> None:
     connection.execute(statement, [folded[key] for key in sorted(folded)])
 
 
-def _observe_images(connection: Connection, items: Sequence[tuple[Reduced, int]]) -> None:
-    """Keep one outcome for each node and image: the newest report's."""
-    refs = {(image.ref_sha256,): {"ref": image.ref} for item, _ in items for image in item.images}
-    if not refs:
-        return
-    images = _ids(connection, tables.images, ["ref_sha256"], refs)
-    newest = {
-        (node_id, images[image.ref_sha256,]): {
-            "status": image.status,
-            "reason": image.reason,
-            "exec_s": image.exec_s,
-            "created_at": item.created_at,
-        }
-        for item, node_id in sorted(items, key=lambda pair: (pair[0].created_at, pair[0].report_id))
-        for image in item.images
-    }
-    statement = insert_for(connection, tables.image_observations)
-    come = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=["node_id", "image_id"],
-        set_={name: come[name] for name in ("status", "reason", "exec_s", "created_at")},
-        where=come.created_at >= tables.image_observations.c.created_at,
-    )
-    rows = [{"node_id": key[0], "image_id": key[1], **newest[key]} for key in sorted(newest)]
-    connection.execute(statement, rows)
+def _observe_images(connection: Connection, tried: Sequence[Tried]) -> None:
+    refs: dict[Key, Row] = {(image.ref_sha256,): {"ref": image.ref} for one in tried for image in one.images}
+    if refs:
+        numbers = _ids(connection, tables.images, ["ref_sha256"], refs)
+        observe_images(connection, tried, {key[0]: number for key, number in numbers.items()})
 
 
 def _rename(connection: Connection, table: Table, observed: Column[int], wanted: Mapping[int, tuple[Row, int]]) -> None:

@@ -119,6 +119,56 @@ image_observations = Table(
     Column("reason", String(64)),
     Column("exec_s", Float),
     Column("created_at", BigInteger, nullable=False),
+    # Where, and on which kind of node, it was seen; with no foreign key, which SQLite cannot add to a table that is there.
+    Column("site_id", BigInteger),
+    Column("profile_id", BigInteger),
+)
+
+image_counts = Table(
+    "image_counts",
+    metadata,
+    Column("image_id", ForeignKey("images.id"), primary_key=True),
+    Column("site_id", ForeignKey("sites.id"), primary_key=True, index=True),
+    Column("profile_id", ForeignKey("profiles.id"), primary_key=True),
+    Column("status", String(16), primary_key=True),
+    Column("reason", String(64), primary_key=True),  # "": none
+    Column("nodes", Integer, nullable=False),
+    Column("newest", BigInteger, nullable=False),
+)
+
+# --- what images are there, and what they need (site_db/images/) ----------------------------------------------------------
+
+image_requirements = Table(
+    "image_requirements",
+    metadata,
+    Column("image_id", ForeignKey("images.id"), primary_key=True),
+    Column("document", Text, nullable=False),  # JSON: images/model.py
+    Column("origin", String(1024), nullable=False),  # the path that was inspected, or the file that declares it
+    Column("inspected_at", BigInteger, nullable=False),
+)
+
+image_catalogues = Table(
+    "image_catalogues",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("path", String(1024), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("imported_at", BigInteger, nullable=False),
+)
+
+catalogue_images = Table(
+    "catalogue_images",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("catalogue_id", ForeignKey("image_catalogues.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String(512), nullable=False),
+    Column("arch", String(32), nullable=False),  # "": the catalogue doesn't say
+    Column("line", Integer, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("image_id", ForeignKey("images.id"), index=True),  # none: a pattern, which stands for many
+    Column("gone_at", BigInteger),
+    UniqueConstraint("catalogue_id", "name", "arch"),
 )
 
 # --- what the factories have configured (site_db/configuration/) ---------------------------------------------------------
