@@ -74,7 +74,7 @@ def test_the_single_file_holds_the_program_its_data_and_nothing_else(tree: Path,
     expected |= {path.relative_to(tree).as_posix() for path in tree.glob("probe/data/*")}
     assert names == expected | {"__main__.py"}
     packed = [name for name in names if name.startswith(("probe/data/payload-", "probe/data/image-"))]
-    assert len(packed) == 6
+    assert len(packed) == 8
     assert sum(sizes[name] for name in packed) < 16 * KILOBYTE
 
 
