@@ -90,6 +90,12 @@ class Host:
         """Several attempts side by side, each ``name: [function, argument, ...]`` with the same limit."""
         return workers.call_all(limit_s, calls, at_once)
 
+    def attempt_each(self, calls: Dict[str, List[Any]], limits_s: Dict[str, float]) -> Dict[str, workers.Result]:
+        """Many attempts that seldom hang, each with a limit of its own, in a few children (see relay)."""
+        from probe import relay
+
+        return relay.call_each(calls, limits_s)
+
     def limit(self, wanted_s: float, share: float = 1.0) -> float:
         """A time limit: what is wanted, but no more than a share of what is left of the deadline (0.2 s at least)."""
         return max(0.2, min(wanted_s, (self.ends_at - time.monotonic()) * share))

@@ -38,10 +38,16 @@ class Result(NamedTuple):
     left_running: bool = False
 
 
+def is_stuck(name: str) -> bool:
+    """Whether what a worker of this name would touch hangs since an earlier run."""
+    return stuck.name_of(name) in _stuck_since_earlier
+
+
 class _Running:
     def __init__(self, name: str, child: int, descriptor: int, limit_s: float) -> None:
         self.name, self.child, self.descriptor = name, child, descriptor
         self.started = time.monotonic()
+        self.heard: Optional[float] = None  # when something was last read from it
         self.deadline = self.started + limit_s
         self.buffer = b""
 
@@ -62,7 +68,7 @@ class Pool:
 
     def start(self, name: str, limit_s: float, function: Callable[..., Iterable[Any]], *arguments: Any) -> None:
         """Run a generator function in a child; each value it yields must be JSON; the last one is its result."""
-        if stuck.name_of(name) in _stuck_since_earlier:
+        if is_stuck(name):
             still = "has not answered since an earlier run"
             self._unstarted.append((name, Result("timeout", None, still, None, 0.0, left_running=True)))
             return
@@ -107,6 +113,16 @@ class Pool:
             yield from self._cut([running for running in self._running.values() if running.deadline <= now])
             if now >= until:
                 return
+
+    def so_far(self) -> Dict[str, Tuple[Any, Optional[float]]]:
+        """The last value that each worker has sent, and when on the monotonic clock; (None, None) where none came yet."""
+        return {running.name: (_latest(running), running.heard) for running in self._running.values()}
+
+    def renew(self, name: str, until: float) -> None:
+        """Let a worker go on until this monotonic time."""
+        for running in self._running.values():
+            if running.name == name:
+                running.deadline = until
 
     def abandon(self) -> Dict[str, Result]:
         """Kill all that still run; returns their results so far, by name."""
@@ -216,11 +232,18 @@ def _read(running: _Running) -> bool:
     except BlockingIOError:
         return True
     running.buffer += block
+    running.heard = time.monotonic()
     return bool(block)
 
 
 def _messages(running: _Running) -> List[Dict[str, Any]]:
     return [json.loads(line.decode()) for line in running.buffer.split(b"\n")[:-1]]
+
+
+def _latest(running: _Running) -> Any:
+    """The value in the last line that is whole; None when that is none."""
+    lines = running.buffer.rsplit(b"\n", 2)[:-1]
+    return json.loads(lines[-1].decode()).get("value") if lines else None
 
 
 def _last_value(messages: List[Dict[str, Any]]) -> Any:

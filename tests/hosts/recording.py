@@ -95,6 +95,10 @@ class RecordingHost(Host):
         """As attempt_all: what is noted is the same."""
         return self._noted_results(calls, super().attempt_all(limit_s, calls))
 
+    def attempt_each(self, calls: "dict", limits_s: "dict") -> "dict":
+        """As attempt_all: what is noted is the same."""
+        return self._noted_results(calls, super().attempt_each(calls, limits_s))
+
     def _noted_results(self, calls: "dict", results: "dict") -> "dict":
         for name in calls:
             noted = results[name]._replace(duration_s=round(results[name].duration_s, 3))
