@@ -1,47 +1,69 @@
-"""Who may send which report. This version knows one answer, the open mode; tokens take the same place later."""
+"""Who may send which report and who may read. The seam: `reports/tokens/` fills it, the open mode is here."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
+
+from starlette.datastructures import Headers
+
+from site_db.store import Submission
 
 
 class Refused(Exception):
-    """A request that may not go on: `status` is 401 (who are you?) or 403 (not you)."""
+    """A request that may not go on: `status` is 401 (who are you?), 403 (not you) or 503 (ask again later).
 
-    def __init__(self, status: int, detail: str) -> None:
+    `reason` is one of a fixed set of words (docs/collector.md lists them), so that metrics can count by it.
+    """
+
+    def __init__(self, status: int, detail: str, reason: str, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class Caller(NamedTuple):
+    """What is known of a client before its body is read: its headers, and the address of its connection."""
+
+    headers: Headers
+    address: str | None
 
 
 class Sender(Protocol):
     """Someone known to the collector."""
 
-    def check(self, report: Mapping[str, Any]) -> None:
-        """Return if this sender may write this (valid) report; else raise Refused 403."""
+    @property
+    def name(self) -> str:
+        """Whose rate is counted; empty: nobody's."""
+
+    def accept(self, submission: Submission) -> Submission:
+        """The (valid) submission as this sender may store it; else raises Refused 403."""
 
 
 class Authorizer(Protocol):
     """Decides once per request, before its body is read; the sender then decides once per report."""
 
-    def sender(self, headers: Mapping[str, str]) -> Sender:
-        """Who sends, by the request's headers (names in lower case or a case-blind mapping). Raises Refused 401."""
+    async def sender(self, caller: Caller) -> Sender:
+        """Who sends. Raises Refused."""
 
-    def reader(self, headers: Mapping[str, str]) -> None:
-        """Return if these headers may read what is stored; else raise Refused 401 or 403."""
+    async def reader(self, caller: Caller) -> None:
+        """Return if this caller may read what is stored. Raises Refused."""
 
 
 class Anyone:
     """The open mode's sender: may write every report."""
 
-    def check(self, report: Mapping[str, Any]) -> None:
-        """Every report is permitted."""
+    name = ""
+
+    def accept(self, submission: Submission) -> Submission:
+        """Every report is permitted, as it is."""
+        return submission
 
 
 class OpenAuthorizer:
     """The open mode: for loopback, or behind a proxy that authenticates. An Authorization header is not looked at."""
 
-    def sender(self, headers: Mapping[str, str]) -> Sender:  # noqa: ARG002 - the protocol's shape
+    async def sender(self, caller: Caller) -> Sender:  # noqa: ARG002 - the protocol's shape
         """Anyone may send."""
         return Anyone()
 
-    def reader(self, headers: Mapping[str, str]) -> None:
+    async def reader(self, caller: Caller) -> None:
         """Anyone may read."""

@@ -1,26 +1,31 @@
 """The collector: the ASGI application behind `site-db serve`. One table of routes; the description is built from it."""
 
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from reports import feed, pages
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
+from reports.disk import Disk
 from reports.intake import utc_now
-from reports.metrics import CONTENT_TYPE, Metrics
+from reports.metrics import CONTENT_TYPE, CountedAnswers, Metrics
 from reports.openapi import CHANGED, OF_ONE_ENTRY, PAGED, RECEIVE, Described, Operation, description
 from reports.problems import HttpProblem
-from reports.receiving import Receiver
+from reports.receiving import Receiver, caller_of
 from reports.settings import Settings
+from reports.tokens.authorizer import TokenAuthorizer
 from site_db import views
 from site_db.changes_views import ChangeList, Wanted, list_changes
 from site_db.configuration.drift import check_drift
@@ -30,6 +35,7 @@ from site_db.store import Store
 from site_db.writer import Writer
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+# What every question may be answered with: see authorization.
 _REFUSALS = (401, 403, 503)
 
 
@@ -47,17 +53,24 @@ def create_app(
     settings: Settings | None = None,
     authorizer: Authorizer | None = None,
     now: Callable[[], datetime] = utc_now,
+    disk: Disk | None = None,
 ) -> Starlette:
-    """The application over an open store. It owns a Writer, which it drains when it stops; the store stays open."""
+    """The application over an open store. It owns a Writer, which it drains when it stops; the store stays open.
+
+    `state.metrics` and `state.settings` are for the server that runs it.
+    """
     settings = settings or Settings()
     authorizer = authorizer or OpenAuthorizer()
     writer = Writer(store)
-    metrics = Metrics(lambda: writer.pending)
-    receiver = Receiver(writer, authorizer, settings, metrics)
+    metrics = Metrics()
+    disk = disk or Disk(_written_folders(store), settings.disk_free_bytes)
+    receiver = Receiver(writer, authorizer, settings, metrics, disk)
+    _watch(metrics, writer, receiver, disk, authorizer)
+    reader = _Reader(authorizer, metrics)
     rows = [
         Row("/api/v1/reports", receiver.post, RECEIVE, "POST"),
-        *_data_rows(store, _Reader(authorizer), now),
-        *_own_rows(store, metrics),
+        *_data_rows(store, reader, now),
+        *_own_rows(store, metrics, reader, disk),
     ]
     document = orjson.dumps(description(Described(row.path, row.method, row.operation) for row in rows))
     rows.append(Row("/openapi.json", _constant(document), Operation("This description", "OpenAPI 3.1")))
@@ -67,9 +80,10 @@ def create_app(
         yield
         await run_sync(writer.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[_route(row) for row in rows],
         lifespan=lifespan,
+        middleware=[Middleware(CountedAnswers, metrics=metrics, paths= {row.endpoint: row.path for row in rows})],
         exception_handlers={
             HttpProblem: _answer_problem,
             UnknownName: _answer_name(404, "unknown_name"),
@@ -79,13 +93,30 @@ def create_app(
             Exception: _answer_internal_error,
         },
     )
+    app.state.metrics, app.state.settings = metrics, settings
+    return app
+
+
+def _written_folders(store: Store) -> list[Path]:
+    """Where this machine's disk takes reports: bodies under way, and the database if it is a file."""
+    database = [store.sqlite_path.absolute().parent] if store.sqlite_path else []
+    return [Path(tempfile.gettempdir()), *database]
+
+
+def _watch(metrics: Metrics, writer: Writer, receiver: Receiver, disk: Disk, authorizer: Authorizer) -> None:
+    metrics.watch("queue_reports", "Reports that wait for their commit", lambda: writer.pending)
+    metrics.watch("posts", "Requests with reports that are being answered", lambda: receiver.present)
+    metrics.watch("disk_free_bytes", "Free where bodies and the database are written", lambda: disk.free_bytes)
+    if isinstance(authorizer, TokenAuthorizer):
+        metrics.watch_tokens(authorizer)
 
 
 class _Reader:
     """Answers questions in a thread, for those who may read."""
 
-    def __init__(self, authorizer: Authorizer) -> None:
+    def __init__(self, authorizer: Authorizer, metrics: Metrics) -> None:
         self._authorizer = authorizer
+        self._metrics = metrics
 
     def json(self, question: Callable[[Request], Any]) -> Endpoint:
         """An endpoint that answers with JSON."""
@@ -105,8 +136,9 @@ class _Reader:
 
     async def _ask(self, request: Request, question: Callable[[Request], Any]) -> Any:  # noqa: ANN401 - see json
         try:
-            self._authorizer.reader(request.headers)
+            await self._authorizer.reader(caller_of(request))
         except Refused as refused:
+            self._metrics.refused.labels(str(refused.status), refused.reason).inc()
             raise HttpProblem.of_refused(refused) from refused
         return await run_sync(question, request)
 
@@ -180,21 +212,24 @@ def _changes_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) ->
     ]
 
 
-def _own_rows(store: Store, metrics: Metrics) -> list[Row]:
+def _own_rows(store: Store, metrics: Metrics, reader: _Reader, disk: Disk) -> list[Row]:
     async def healthy(_request: Request) -> Response:
         return _json({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
+        if disk.is_short:
+            raise HttpProblem.try_again("disk", "there is too little free space to take reports", 60)
         await run_sync(store.ping)
         return _json({"status": "ready"})
 
-    async def measured(_request: Request) -> Response:
-        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    measured = reader.page(
+        lambda _request: metrics.text(), lambda text: Response(text, headers={"Content-Type": CONTENT_TYPE})
+    )
 
     return [
         Row("/healthz", healthy, Operation("Is this process alive", "It is")),
         Row("/readyz", ready, Operation("Can it store reports", "It can", refusals=(503,))),
-        Row("/metrics", measured, Operation("Figures for Prometheus", "The figures", "text/plain")),
+        Row("/metrics", measured, Operation("Figures for Prometheus", "The figures", "text/plain", refusals=_REFUSALS)),
     ]
 
 

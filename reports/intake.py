@@ -11,8 +11,8 @@ Decisions taken here, beyond the schema's:
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,6 +28,7 @@ REMEDIES = {
     "too_large": "run the probe with fewer images or repositories, or raise the limit of this collector",
     "version": "use the same version of singularity-probe and site-db",
     "schema": "use an unchanged singularity-probe; reports/schema/report-1.0.json says what a report is",
+    "date": "set the node's clock; store old reports with `site-db ingest`, which takes them at any age",
 }
 
 
@@ -50,10 +51,23 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class Period(NamedTuple):
+    """When a report may have been made, seen from the moment it comes."""
+
+    past: timedelta
+    future: timedelta
+
+
 def validate(
-    raw: bytes, limit_bytes: int = REPORT_LIMIT_BYTES, now: Callable[[], datetime] = utc_now
+    raw: bytes,
+    limit_bytes: int = REPORT_LIMIT_BYTES,
+    now: Callable[[], datetime] = utc_now,
+    period: Period | None = None,
 ) -> Submission:
-    """The Submission of one JSON text. Raises Rejected, and nothing else, for whatever else the bytes may be."""
+    """The Submission of one JSON text. Raises Rejected, and nothing else, for whatever else the bytes may be.
+
+    Without `period` a report may be of any age.
+    """
     if len(raw) > limit_bytes:
         raise Rejected("too_large", [Problem("", f"is {len(raw)} bytes long, at most {limit_bytes} are taken")])
     document = _parsed(raw)
@@ -63,7 +77,10 @@ def validate(
     problems = [*_repeated_members(raw, document), *_nul_texts(raw, document), *_impossible_times(document)]
     if problems:
         raise Rejected("schema", problems[: contract.MAX_PROBLEMS])
-    return Submission(report=document, raw=raw, received_at=now())
+    submission = Submission(report=document, raw=raw, received_at=now())
+    if period:
+        _check_date(submission, period)
+    return submission
 
 
 def _parsed(raw: bytes) -> Any:  # noqa: ANN401 - any JSON value, until the schema has spoken
@@ -147,3 +164,14 @@ def _impossible_times(document: Any) -> Iterator[Problem]:  # noqa: ANN401 - lik
         datetime.fromisoformat(created_at)
     except ValueError:
         yield Problem("/created_at", f"is {value_text(created_at)}, which is no moment in time")
+
+
+def _check_date(submission: Submission, period: Period) -> None:
+    created_at = datetime.fromisoformat(submission.report["created_at"])
+    age = submission.received_at - (created_at if created_at.tzinfo else created_at.replace(tzinfo=UTC))
+    if -period.future <= age <= period.past:
+        return
+    where = f"{-age} in the future" if age < timedelta(0) else f"{age.days} days ago"
+    taken = f"at most {period.past.days} days ago, or {period.future} in the future, are taken"
+    detail = f"is {value_text(submission.report['created_at'])}, {where}; reports made {taken}"
+    raise Rejected("date", [Problem("/created_at", detail)])

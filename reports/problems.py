@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details: one shape for everything that goes wrong over HTTP."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -15,13 +16,22 @@ from reports.safe_text import shorten
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:singularity-compatibility-probe:problem:"
 # The status of each kind of refusal of a report (reports.intake.REMEDIES).
-STATUS_OF_KIND = {"not_json": 400, "too_large": 413, "version": 422, "schema": 422}
+STATUS_OF_KIND = {"not_json": 400, "too_large": 413, "version": 422, "schema": 422, "date": 422}
 _TITLES = {
     "not_json": "The body is not JSON",
     "too_large": "The report or body is too large",
     "version": "The report has a version that is not read here",
     "schema": "The report does not fit the schema",
+    "date": "The report was made too long ago, or in the future",
+    "damaged": "The body cannot be decompressed",
+    "cut_short": "The body did not come whole",
+    "slow": "The body took too long",
+    "media_type": "This Content-Type or Content-Encoding is not taken",
+    "bad_request": "This is not HTTP as it should be",
     "busy": "The collector is busy, try again",
+    "rate": "Too many reports with this token, try again",
+    "disk": "There is no room for reports, try again later",
+    "connections": "Too many connections, try again",
     "unavailable": "The database cannot be reached, try again",
     "unknown_name": "There is nothing of this name",
     "ambiguous_name": "There are several of this name",
@@ -29,7 +39,7 @@ _TITLES = {
 
 
 class HttpProblem(Exception):
-    """An answer other than success. `kind` names the problem's type; without it the status says all."""
+    """An answer other than success. `kind`, one of a fixed set, names the problem's type; without it the status does."""
 
     def __init__(
         self,
@@ -56,13 +66,19 @@ class HttpProblem(Exception):
     @classmethod
     def of_refused(cls, refused: Refused) -> "HttpProblem":
         """The answer to someone who may not."""
-        challenge = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else {}
-        return cls(refused.status, str(refused), headers=challenge)
+        headers = {}
+        if refused.status == 401:
+            # RFC 6750 3: no error code for a request without any token.
+            error = "" if refused.reason == "no_token" else ', error="invalid_token"'
+            headers["WWW-Authenticate"] = f'Bearer realm="site-db"{error}'
+        if refused.retry_after_s is not None:
+            headers["Retry-After"] = str(refused.retry_after_s)
+        return cls(refused.status, str(refused), refused.reason, headers=headers)
 
     @classmethod
-    def try_again(cls, kind: str, detail: str, after_s: float) -> "HttpProblem":
-        """503 with Retry-After in whole seconds, at least one."""
-        return cls(503, detail, kind, headers={"Retry-After": str(max(1, round(after_s)))})
+    def try_again(cls, kind: str, detail: str, after_s: float, status: int = 503) -> "HttpProblem":
+        """503 (or 429) with Retry-After in whole seconds, at least one."""
+        return cls(status, detail, kind, headers={"Retry-After": str(max(1, math.ceil(after_s)))})
 
     def as_dict(self) -> dict[str, Any]:
         """The members of the problem details object."""

@@ -9,6 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import IO, Any, NamedTuple, Protocol
 
 import orjson
@@ -17,11 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from reports import compression
-from reports.authorization import Authorizer, Refused, Sender
+from reports.authorization import Authorizer, Caller, Refused, Sender
 from reports.contract import Problem
-from reports.intake import Rejected, validate
+from reports.disk import Disk
+from reports.intake import Period, Rejected, validate
 from reports.metrics import Metrics
 from reports.problems import STATUS_OF_KIND, HttpProblem
+from reports.rates import Rates
 from reports.reading import Line, lines
 from reports.safe_text import printable
 from reports.settings import Settings
@@ -50,36 +53,44 @@ class Checked(NamedTuple):
     number: int
     submission: Submission | None
     status: int
+    reason: str
     problems: list[Problem]
 
 
 class Receiver:
     """Takes reports over HTTP. At most `settings.concurrent_posts` requests at a time; the rest are asked to retry."""
 
-    def __init__(self, writer: Accepting, authorizer: Authorizer, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, writer: Accepting, authorizer: Authorizer, settings: Settings, metrics: Metrics, disk: Disk
+    ) -> None:
         self._writer = writer
         self._authorizer = authorizer
         self._settings = settings
         self._metrics = metrics
-        self._present = 0
+        self._disk = disk
+        self._rates = Rates(settings.rate_per_s, settings.rate_burst)
+        past, future = timedelta(days=settings.report_age_limit_days), timedelta(seconds=settings.report_future_limit_s)
+        self._period = Period(past, future)
+        self.present = 0
 
     async def post(self, request: Request) -> Response:
         """Answer one POST. Raises HttpProblem."""
-        self._present += 1
         try:
-            return await self._post(request)
+            sender = await self._sender(request)
+            self.present += 1
+            try:
+                return await self._post(request, sender)
+            finally:
+                self.present -= 1
         except HttpProblem as problem:
-            self._metrics.refused.labels(status=str(problem.status)).inc()
-            client = request.client.host if request.client else "unknown"
-            LOG.info("refused %d to %s: %s", problem.status, client, problem.detail)
+            self._metrics.refused.labels(str(problem.status), problem.kind).inc()
+            client = request.client.host if request.client else None
+            about = {"event": "refused", "status": problem.status, "reason": problem.kind, "client": client}
+            LOG.info("refused %d to %s: %s", problem.status, client, problem.detail, extra={"about": about})
             raise
-        finally:
-            self._present -= 1
 
-    async def _post(self, request: Request) -> Response:
-        if self._present > self._settings.concurrent_posts:
-            raise HttpProblem.try_again("busy", "too many reports are arriving at once", 2)
-        sender = self._sender(request.headers)
+    async def _post(self, request: Request, sender: Sender) -> Response:
+        self._check_room(sender)
         media_type = _media_type(request.headers)
         encoding = _encoding(request.headers)
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as body:
@@ -90,11 +101,21 @@ class Receiver:
                 return await self._one(decoded, sender)
             return await self._batch(decoded, sender)
 
-    def _sender(self, headers: Mapping[str, str]) -> Sender:
+    async def _sender(self, request: Request) -> Sender:
         try:
-            return self._authorizer.sender(headers)
+            return await self._authorizer.sender(caller_of(request))
         except Refused as refused:
             raise HttpProblem.of_refused(refused) from refused
+
+    def _check_room(self, sender: Sender) -> None:
+        """Refuse, before the body is read, what could not be taken."""
+        if self.present > self._settings.concurrent_posts:
+            raise HttpProblem.try_again("busy", "too many reports are arriving at once", 2)
+        if self._disk.is_short:
+            raise HttpProblem.try_again("disk", "there is too little free space to take reports", 60)
+        if wait_s := self._rates.wait_s(sender.name):
+            detail = f"this token has sent more than {self._settings.rate_per_s:g} reports a second for too long"
+            raise HttpProblem.try_again("rate", detail, wait_s, status=429)
 
     async def _take_body(self, request: Request, body: IO[bytes]) -> None:
         limit = self._settings.body_limit_bytes
@@ -108,9 +129,13 @@ class Receiver:
                     if body.tell() > limit:
                         raise _body_too_large(limit)
         except TimeoutError as error:
-            raise HttpProblem(408, f"the body did not arrive within {self._settings.body_timeout_s:g} s") from error
+            detail = f"the body did not arrive within {self._settings.body_timeout_s:g} s"
+            raise HttpProblem(408, detail, "slow") from error
         except ClientDisconnect as error:
-            raise HttpProblem(400, "the connection ended before the body did") from error
+            raise HttpProblem(400, "the connection ended before the body did", "cut_short") from error
+        except OSError as error:  # of the file that the body goes to: a full disk, above all
+            LOG.error("a body cannot be kept: %s", error)
+            raise HttpProblem.try_again("disk", "there is no room to take this body", 60) from error
 
     def _bounded(self, decoded: Iterator[bytes]) -> Iterator[bytes]:
         """The decoded body, ended by HttpProblem when it is broken or unfolds beyond the limit."""
@@ -122,13 +147,13 @@ class Receiver:
                     raise HttpProblem(413, f"the decompressed body is larger than {limit} bytes", "too_large")
                 yield piece
         except compression.Damaged as error:
-            raise HttpProblem(400, f"the body cannot be decompressed: {error}") from error
+            raise HttpProblem(400, f"the body cannot be decompressed: {error}", "damaged") from error
 
     async def _one(self, decoded: Iterator[bytes], sender: Sender) -> Response:
         self._metrics.received.inc()
+        self._rates.charge(sender.name, 1)
         try:
-            submission = await run_sync(self._validated, decoded)
-            sender.check(submission.report)
+            submission = sender.accept(await run_sync(self._validated, decoded))
         except Rejected as rejected:
             raise HttpProblem.of_rejected(rejected) from rejected
         except Refused as refused:
@@ -144,12 +169,13 @@ class Receiver:
             raw += piece
             if len(raw) > limit:
                 raise Rejected("too_large", [Problem("", f"is longer than {limit} bytes")])
-        return validate(bytes(raw), limit)
+        return validate(bytes(raw), limit, period=self._period)
 
     async def _batch(self, decoded: Iterator[bytes], sender: Sender) -> Response:
         rest = lines(decoded, self._settings.report_limit_bytes)
         answers: list[bytes] = []
         while (chunk := await run_sync(self._next_chunk, rest, sender)) is not None:
+            self._rates.charge(sender.name, len(chunk))
             answers += await self._chunk_answers(chunk)
         return Response(b"".join(answers), 200, media_type=BATCH_TYPES[0])
 
@@ -173,13 +199,13 @@ class Receiver:
             if line.size_bytes > limit:
                 problem = Problem("", f"is {line.size_bytes} bytes long, at most {limit} are taken")
                 raise Rejected("too_large", [problem])
-            submission = validate(line.raw, limit)
-            sender.check(submission.report)
+            submission = sender.accept(validate(line.raw, limit, period=self._period))
         except Rejected as rejected:
-            return Checked(line.number, None, STATUS_OF_KIND[rejected.kind], rejected.problems)
+            return Checked(line.number, None, STATUS_OF_KIND[rejected.kind], rejected.kind, rejected.problems)
         except Refused as refused:
-            return Checked(line.number, None, refused.status, [Problem("", printable(str(refused)))])
-        return Checked(line.number, submission, 200, [])
+            problem = Problem("", printable(str(refused)))
+            return Checked(line.number, None, refused.status, refused.reason, [problem])
+        return Checked(line.number, submission, 200, "", [])
 
     async def _chunk_answers(self, chunk: list[Checked]) -> list[bytes]:
         self._metrics.received.inc(len(chunk))
@@ -189,7 +215,7 @@ class Receiver:
 
     def _line_answer(self, item: Checked, status: str) -> bytes:
         if not item.submission:
-            self._metrics.refused.labels(status=str(item.status)).inc()
+            self._metrics.refused.labels(str(item.status), item.reason).inc()
         answer = {
             "line": item.number,
             "report_id": item.submission.report["report_id"] if item.submission else None,
@@ -209,9 +235,15 @@ class Receiver:
             detail = "the report could not be stored; nothing was acknowledged, send it again later"
             raise HttpProblem.try_again("unavailable", detail, self._settings.retry_after_s) from error
         self._metrics.commit_seconds.observe(time.monotonic() - began)
+        self._metrics.last_commit.set_to_current_time()
         self._metrics.stored.inc(outcomes.count("new"))
         self._metrics.known.inc(outcomes.count("known"))
         return outcomes
+
+
+def caller_of(request: Request) -> Caller:
+    """What an Authorizer looks at."""
+    return Caller(request.headers, request.client.host if request.client else None)
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
@@ -221,7 +253,7 @@ def _media_type(headers: Mapping[str, str]) -> str:
     said = f'"{printable(media_type)}"' if media_type else "missing"
     accepted = {"Accept-Post": f"{SINGLE_TYPE}, {BATCH_TYPES[0]}"}
     detail = f"the Content-Type is {said}; send {SINGLE_TYPE} for one report, {BATCH_TYPES[0]} for many"
-    raise HttpProblem(415, detail, headers=accepted)
+    raise HttpProblem(415, detail, "media_type", headers=accepted)
 
 
 def _encoding(headers: Mapping[str, str]) -> str:
@@ -229,7 +261,7 @@ def _encoding(headers: Mapping[str, str]) -> str:
     if said in _ENCODINGS:
         return _ENCODINGS[said]
     detail = f'the Content-Encoding is "{printable(said)}"; send gzip, zstd or none'
-    raise HttpProblem(415, detail, headers={"Accept-Encoding": "gzip, zstd"})
+    raise HttpProblem(415, detail, "media_type", headers={"Accept-Encoding": "gzip, zstd"})
 
 
 def _body_too_large(limit: int) -> HttpProblem:

@@ -11,8 +11,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from reports.collector import create_app
+from reports.settings import Settings
 from site_db.store import Store
 
+# The sample reports have a fixed date.
+ANY_AGE = Settings(report_age_limit_days=100_000)
 RunServer = Callable[[Starlette], AbstractContextManager[str]]
 
 
@@ -59,5 +62,5 @@ def run_server() -> RunServer:
 
 @pytest.fixture
 def client(store: Store) -> Iterator[httpx.Client]:
-    with running(create_app(store)) as url, httpx.Client(base_url=url, timeout=20) as opened:
+    with running(create_app(store, ANY_AGE)) as url, httpx.Client(base_url=url, timeout=20) as opened:
         yield opened

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import logging
 import socket
@@ -5,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -12,9 +14,10 @@ import openapi_spec_validator
 import orjson
 import pytest
 import zstandard
+from starlette.datastructures import Headers
 
 from reports import collector
-from reports.authorization import OpenAuthorizer, Refused, Sender
+from reports.authorization import Caller, OpenAuthorizer, Refused, Sender
 from reports.collector import create_app
 from reports.settings import Settings
 from site_db.errors import Busy, DatabaseUnavailable
@@ -29,7 +32,8 @@ HOSTILE = "\x1b]0;x\x07<script>alert(1)</script>\u202e=1+1"
 
 
 def body(**changes: object) -> bytes:
-    return orjson.dumps(sample_report(**changes))
+    made = {"created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **changes}
+    return orjson.dumps(sample_report(**made))
 
 
 def post(client: httpx.Client, content: bytes, **headers: str) -> httpx.Response:
@@ -243,20 +247,23 @@ def test_too_many_requests_at_once_are_asked_to_come_again(store: Store, run_ser
 
 
 class TokenNeeded:
-    """An authorizer as a later version will have one."""
+    """An authorizer of the simplest kind."""
 
-    def sender(self, headers: Mapping[str, str]) -> Sender:
-        if "authorization" not in headers:
-            raise Refused(401, "no token")
+    name = "somebody"
+
+    async def sender(self, caller: Caller) -> Sender:
+        if "authorization" not in caller.headers:
+            raise Refused(401, "no token", "no_token")
         return self
 
-    def check(self, report: Mapping[str, Any]) -> None:
-        if report["glidein"]["entry"] != "Mine":
-            raise Refused(403, f"the token is not for {report['glidein']['entry']}")
+    def accept(self, submission: Submission) -> Submission:
+        if submission.report["glidein"]["entry"] != "Mine":
+            raise Refused(403, f"the token is not for {submission.report['glidein']['entry']}", "other_entry")
+        return submission
 
-    def reader(self, headers: Mapping[str, str]) -> None:
-        if "authorization" not in headers:
-            raise Refused(401, "readers need a token, too")
+    async def reader(self, caller: Caller) -> None:
+        if "authorization" not in caller.headers:
+            raise Refused(401, "readers need a token, too", "no_token")
 
 
 def test_an_authorizer_decides_who_sends_and_what(store: Store, run_server: RunServer):
@@ -265,7 +272,7 @@ def test_an_authorizer_decides_who_sends_and_what(store: Store, run_server: RunS
         token = {"authorization": "Bearer x"}
         refused = httpx.post(reports, content=body(glidein__entry="Mine"), headers=JSON)
         check_problem(refused, 401)
-        assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["www-authenticate"] == 'Bearer realm="site-db"'
         check_problem(httpx.post(reports, content=body(), headers={**JSON, **token}), 403)
         assert httpx.post(reports, content=body(glidein__entry="Mine"), headers={**JSON, **token}).status_code == 201
         batch = body() + b"\n" + body(glidein__entry="Mine")
@@ -277,8 +284,10 @@ def test_an_authorizer_decides_who_sends_and_what(store: Store, run_server: RunS
 
 
 def test_the_open_authorizer_knows_no_strangers():
-    OpenAuthorizer().reader({})
-    OpenAuthorizer().sender({}).check({})
+    stranger = Caller(Headers(), None)
+    asyncio.run(OpenAuthorizer().reader(stranger))
+    submission = Submission(sample_report(), b"{}", datetime.now(UTC))
+    assert asyncio.run(OpenAuthorizer().sender(stranger)).accept(submission) is submission
 
 
 def test_other_paths_and_methods_are_problems_too(client: httpx.Client):
@@ -307,7 +316,10 @@ def test_health_readiness_and_metrics_tell_the_truth(client: httpx.Client, monke
     assert figures["site_db_reports_received_total"] == "5.0"
     assert figures["site_db_reports_stored_total"] == "2.0"
     assert figures["site_db_reports_known_total"] == "1.0"
-    assert figures['site_db_refused_total{status="400"}'] == "2.0"
+    assert figures['site_db_refused_total{reason="not_json",status="400"}'] == "2.0"
+    assert figures['site_db_requests_total{path="/api/v1/reports",status="201"}'] == "1.0"
+    assert float(figures["site_db_disk_free_bytes"]) > 0
+    assert float(figures["process_resident_memory_bytes"]) > 0
     assert figures["site_db_queue_reports"] == "0.0"
     assert figures["site_db_commit_seconds_count"] == "2.0"
 
