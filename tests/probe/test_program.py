@@ -266,7 +266,8 @@ def test_a_report_that_cannot_be_delivered_is_kept_and_the_exit_code_is_0(
     answer = call(command, environment)
     report = report_of(answer)
     assert answer.returncode == 0
-    assert [(row["way"], row["status"]) for row in report["delivery"]] == [("http", "fail"), ("spool", "ok")]
+    assert {(row["way"], row["status"]) for row in report["delivery"][:-1]} == {("http", "fail")}
+    assert (report["delivery"][-1]["way"], report["delivery"][-1]["status"]) == ("spool", "ok")
     kept = json.loads((tmp_path / "spool" / (report["report_id"] + ".json")).read_text())
     assert errors_of(kept) == []
     assert "not delivered" in answer.stderr
