@@ -15,6 +15,7 @@ from probe.process import Outcome
 from probe.settings import Settings
 
 VERSION_LIMIT_S = 8.0
+CAP_SYS_ADMIN = 1 << 21
 
 
 def parse_version(text: str) -> Tuple[Optional[str], Optional[str]]:
@@ -34,17 +35,19 @@ def parse_version(text: str) -> Tuple[Optional[str], Optional[str]]:
     return {"singularitypro": "singularity-pro"}.get(name, name), match.group(2)
 
 
-def setuid_facts(looked: Dict[str, Any], identity_map: Optional[bool], no_new_privs: Optional[bool]) -> Dict[str, Any]:
+def setuid_facts(looked: Dict[str, Any], identity_map: Optional[bool], kept_down: Optional[bool]) -> Dict[str, Any]:
     """Whether the setuid starter is there and can work: the report's ``setuid``."""
     starter = looked["starter"]
     if starter is None:
         return {"installed": False, "usable": False, "reason": "setuid_not_installed", "path": None}
     values = (looked["configuration"] or {}).get("values", {})
     obstacles = [
-        ("setuid_bit_missing", not starter["setuid"] or starter["owner"] != 0),
+        ("setuid_disabled_by_config", values.get("allow setuid") == "no"),  # a glidein goes on without the starter
+        ("setuid_bit_missing", not starter["setuid"] or not starter.get("executable", True)),
+        # Before the owner and the mount: in a user namespace root's files seem to be nobody's, outer containers are nosuid.
+        ("setuid_in_namespace", identity_map is False or kept_down is True),
+        ("setuid_bit_missing", starter["owner"] != 0),
         ("setuid_on_nosuid_mount", starter["nosuid"]),
-        ("setuid_disabled_by_config", values.get("allow setuid") == "no"),
-        ("setuid_in_namespace", identity_map is False or no_new_privs is True),
     ]
     reason = next((reason for reason, stands in obstacles if stands), None)
     return {"installed": True, "usable": reason is None, "reason": reason, "path": starter["path"]}
@@ -79,10 +82,10 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
     looked = _unique(earlier["places"])
     home_hung = bool((earlier.get("scratch") or {}).get("home_hung"))
     answers = {} if home_hung else _versions(host, [row["looked"]["path"] for row in looked if row["looked"]])
-    identity_map, no_new_privs = own_limits(host)
+    identity_map, kept_down = own_limits(host)
     runtimes, checks = [], []
     for row in looked:
-        runtime = _runtime(row, answers.get(_path(row)), identity_map, no_new_privs)
+        runtime = _runtime(row, answers.get(_path(row)), identity_map, kept_down)
         message = runtime.pop("message")
         if home_hung and runtime["status"] == "timeout":
             # Apptainer looks into HOME before anything else, --version included (1.4.5, run).
@@ -118,16 +121,22 @@ def _versions(host: Host, paths: List[str]) -> Dict[str, Outcome]:
 
 
 def own_limits(host: Host) -> Tuple[Optional[bool], Optional[bool]]:
-    """Whether our uid map is the identity, and whether we have no_new_privs; None where the kernel doesn't tell."""
+    """Whether our uid map is the identity, and whether setuid programs are kept from root's rights here.
+
+    They are by no_new_privs, and where CAP_SYS_ADMIN is out of bounds. None where the kernel doesn't tell.
+    """
     uid_map = (host.read_or_none("/proc/self/uid_map") or "").split()
     status = host.read_or_none("/proc/self/status") or ""
     identity_map = uid_map[:3] == ["0", "0", "4294967295"] if uid_map else None
+    bounds = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.M)
+    if bounds and not int(bounds.group(1), 16) & CAP_SYS_ADMIN:
+        return identity_map, True
     match = re.search(r"^NoNewPrivs:\s*(\d)", status, re.M)
     return identity_map, match.group(1) == "1" if match else None
 
 
 def _runtime(
-    row: Dict[str, Any], outcome: Optional[Outcome], identity_map: Optional[bool], no_new_privs: Optional[bool]
+    row: Dict[str, Any], outcome: Optional[Outcome], identity_map: Optional[bool], kept_down: Optional[bool]
 ) -> Dict[str, Any]:
     found = row["looked"] or {"starter": None, "configuration": None}
     status, reason, message = "timeout", "runtime_timeout", "its file system does not answer"
@@ -148,7 +157,7 @@ def _runtime(
         "status": status,
         "reason": reason,
         "message": message,
-        "setuid": setuid_facts(found, identity_map, no_new_privs),
+        "setuid": setuid_facts(found, identity_map, kept_down),
         "configuration": found["configuration"],
         "chosen": False,
     }

@@ -140,12 +140,16 @@ def _no_image(settings: Settings, work: Dict[str, Any], scratch: Dict[str, Any],
 
 def _facts(host: Host, namespaces: Dict[str, Any], runtime: Dict[str, Any]) -> Dict[str, Any]:
     """What the rules for messages may ask: reasons that were found by looking and trying."""
-    reasons = {kind: (namespaces.get(kind) or {}).get("reason") for kind in ("user", "mount", "pid", "ipc", "net")}
-    facts: Dict[str, Any] = {kind + "_reason": reasons[kind] for kind in ("mount", "pid", "ipc", "net")}
-    facts["userns_reason"] = reasons["user"]
-    facts["namespace_reason"] = next((reasons[kind] for kind in ("user", "mount", "pid", "ipc") if reasons[kind]), None)
     setuid = runtime["setuid"]
-    facts["setuid_reason"] = setuid["reason"] if setuid["installed"] else None
+    setuid_reason = setuid["reason"] if setuid["installed"] else None
+    reasons = {kind: (namespaces.get(kind) or {}).get("reason") for kind in ("user", "mount", "pid", "ipc", "net")}
+    # A starter that is kept down fails at what the trials, in a user namespace of their own, may do.
+    kept_down = setuid_reason if setuid_reason == "setuid_in_namespace" else None
+    facts: Dict[str, Any] = {kind + "_reason": reasons[kind] or kept_down for kind in ("mount", "pid", "ipc", "net")}
+    facts["userns_reason"] = reasons["user"]
+    first = next((reasons[kind] for kind in ("user", "mount", "pid", "ipc") if reasons[kind]), None)
+    facts["namespace_reason"] = first or kept_down
+    facts["setuid_reason"] = setuid_reason
     facts["fuse_reason"] = host.attempt("singularity.fuse", LOOK_LIMIT_S, _try_fuse_device).value
     return facts
 
@@ -295,7 +299,12 @@ def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], r
 
 def _modes(tried: Tried) -> Dict[str, Check]:
     """Privileged and unprivileged apart: by the start that ran in this mode, or by what stands in its way."""
-    ran = {verdict.mode: verdict for verdict in reversed(list(tried.verdicts.values())) if verdict.ok}
+    # Below a user namespace --userns gives root a map that looks like the privileged one's.
+    ran = {
+        "unprivileged" if name == "userns" else verdict.mode: verdict
+        for name, verdict in reversed(list(tried.verdicts.items()))
+        if verdict.ok
+    }
     found = {}
     for mode, trial in (("privileged", "factory"), ("unprivileged", "userns")):
         identifier = "singularity.modes." + mode
