@@ -5,6 +5,7 @@ own: a binary on a hung mount costs its own answer only. CVMFS is looked at when
 glidein does.
 """
 
+import errno
 import os
 import re
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
@@ -18,6 +19,8 @@ LOOK_LIMIT_S = 5.0
 
 OASIS = "/cvmfs/oasis.opensciencegrid.org/mis"
 NAMES = ("apptainer", "singularity")
+# What says that there are environment modules: Lmod's and Tcl modules' variables, and a function that a shell exported.
+MODULE_VARIABLES = ("LMOD_CMD", "MODULESHOME", "MODULEPATH", "BASH_FUNC_module%%", "BASH_FUNC_module()")
 
 # What decides whether and how containers run; everything else in the file is left out of the report.
 DECISIVE = [
@@ -64,9 +67,8 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
     found.append(Place("PATH", "folders", path, ("apptainer",)))
     found.append(Place("PATH", "folders", path, ("singularity",)))
     found.extend(_condor(settings, "condor"))
-    if any(environment.get(name) for name in ("LMOD_CMD", "MODULESHOME", "MODULEPATH")):
-        modules = ("singularitypro", "singularity")
-        found.extend(Place("module", "module", name, ("singularity", "apptainer")) for name in modules)
+    if any(environment.get(name) for name in MODULE_VARIABLES):
+        found.extend(Place("module", "module", name, ("singularity",)) for name in ("singularitypro", "singularity"))
     found.append(Place("cvmfs_oasis", "file", oasis))
     found.append(Place("cvmfs_oasis", "file", OASIS + "/apptainer/bin/apptainer"))
     return found
@@ -118,8 +120,14 @@ def _find(place: Place, host: Host) -> Optional[str]:
 
 
 def _find_by_module(place: Place, host: Host) -> Optional[str]:
-    script = 'module load "$1" >/dev/null 2>&1; command -v singularity apptainer'
-    lines = host.run(["bash", "-c", script, "-", place.where], LOOK_LIMIT_S - 1).stdout.split()
+    # A glidein takes no other program. Its shell handed the function on, but dash, which may have started us, drops it.
+    script = (
+        'type module || . "$MODULESHOME/init/bash"; module load "$1"; type -P "$2" >&3'  # Tcl modules and Lmod alike
+    )
+    asked = host.run(["bash", "-c", "(" + script + ") 3>&1 >/dev/null 2>&1", "-", place.where, *place.names], LOOK_LIMIT_S - 1)
+    if asked.state == "timeout":
+        raise TimeoutError(errno.ETIMEDOUT, "module load does not answer")
+    lines = asked.stdout.splitlines()
     return lines[0] if lines and lines[0].startswith("/") else None
 
 
@@ -145,6 +153,7 @@ def _starter(path: str) -> Dict[str, Any]:
         "path": path,
         "setuid": bool(found.st_mode & 0o4000),
         "owner": found.st_uid,
+        "executable": os.access(path, os.X_OK),
         "nosuid": bool(os.statvfs(path).f_flag & os.ST_NOSUID),
     }
 
@@ -188,11 +197,15 @@ def _look_at(searched: List[Place], host: Host) -> List[Dict[str, Any]]:
             "found_by": place.found_by,
             "where": place.where,
             "looked": results[place].value,
-            "hung": results[place].state == "timeout",
-            "errno": results[place].errno,
+            "hung": _hung(results[place]),
+            "errno": None if _hung(results[place]) else results[place].errno,
         }
         for place in searched
     ]
+
+
+def _hung(result: Result) -> bool:
+    return result.state == "timeout" or result.errno == errno.ETIMEDOUT
 
 
 def _look(searched: List[Place], host: Host) -> Dict[Place, Result]:

@@ -7,6 +7,7 @@ scripts/capture-host runs it on the nodes that are captured.
 import os
 
 from probe import alternatives
+from probe.detectors.places import MODULE_VARIABLES
 from probe.host import Host
 from probe.settings import GLIDEIN_NAMES, GLIDEIN_SETTINGS
 
@@ -23,7 +24,7 @@ FORMAT = 1
 def noted_environment(environment: "dict") -> "dict":
     """What of an environment is noted."""
     noted = {name: environment[name] for name in ENVIRONMENT if name in environment}
-    for name in alternatives.runtime_variables(environment):
+    for name in [*alternatives.runtime_variables(environment), *environment.keys() & set(MODULE_VARIABLES)]:
         noted.setdefault(name, "(not noted)")
     return noted
 

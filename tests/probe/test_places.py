@@ -134,3 +134,39 @@ def test_a_path_list_is_searched_name_by_name_and_what_is_not_executable_is_pass
 def test_nothing_at_a_place_is_none(tmp_path):
     assert places.look(Place("x", "file", str(tmp_path / "no")), Host({})) is None
     assert places.look(Place("x", "file", str(tmp_path)), Host({})) is None
+
+
+def module_files(folder: Path, **files: str) -> dict[str, str]:
+    """An environment with environment modules that are a shell function alone."""
+    (folder / "init").mkdir()
+    (folder / "init/bash").write_text('module() { . "$MODULESHOME/$2"; }\n')
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return {"PATH": "/usr/bin:/bin", "MODULESHOME": str(folder)}
+
+
+def module_place(name: str) -> Place:
+    return Place("module", "module", name, ("singularity",))
+
+
+def test_a_module_is_loaded_though_the_shell_that_started_us_dropped_the_function(tmp_path: Path):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/singularity"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    environment = module_files(tmp_path, singularity=f"echo loading; PATH={tmp_path}/bin:$PATH")
+    found = places.look(module_place("singularity"), Host(environment))
+    assert found is not None
+    assert found["path"] == str(program)
+
+
+def test_a_module_with_a_program_of_another_name_gives_nothing_as_for_a_glidein(tmp_path: Path):
+    environment = module_files(tmp_path, singularity="apptainer() { :; }")
+    assert places.look(module_place("singularity"), Host(environment)) is None
+
+
+def test_a_module_that_does_not_load_in_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(places, "LOOK_LIMIT_S", 1.3)
+    environment = module_files(tmp_path, singularity="exec sleep 10")
+    with pytest.raises(TimeoutError):
+        places.look(module_place("singularity"), Host(environment))
