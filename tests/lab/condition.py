@@ -94,6 +94,7 @@ class Condition:
     probe_wrapper: tuple[str, ...] = ()
     probe_arguments: tuple[str, ...] = ()
     factory_arguments: tuple[str, ...] | None = None  # instead of --pid: what the glidein's configuration asks for
+    factory_binary: tuple[str, ...] = ("apptainer",)  # what finds it in the factory's way, and becomes it
     bars_wrappers: bool = False  # no other program can be started around the command
     folder: str = WORK  # where the folders of the commands are
     deadline_s: float = 30.0
@@ -133,6 +134,7 @@ def _both(one: Condition, two: Condition) -> Condition:
         probe_wrapper=one.probe_wrapper + two.probe_wrapper,
         probe_arguments=one.probe_arguments + two.probe_arguments,
         factory_arguments=two.factory_arguments if two.factory_arguments is not None else one.factory_arguments,
+        factory_binary=two.factory_binary if two.factory_binary != ("apptainer",) else one.factory_binary,
         bars_wrappers=one.bars_wrappers or two.bars_wrappers,
         folder=two.folder if two.folder != WORK else one.folder,
         deadline_s=min(one.deadline_s, two.deadline_s),

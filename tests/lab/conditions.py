@@ -1,5 +1,6 @@
 """What can be wrong on a node, as data: each condition is made for real inside throw-away namespaces."""
 
+from tests.lab import installations
 from tests.lab.condition import (
     DROP,
     HANG,
@@ -39,12 +40,12 @@ for path in /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do
 done
 """
 NESTED = r"""
-mkdir -p /lab/nested/usr /lab/nested/etc /lab/nested/proc /lab/nested/sys /lab/nested/dev /lab/nested/tmp
+mkdir -p /lab/nested/usr /lab/nested/etc /lab/nested/var/lib /lab/nested/proc /lab/nested/sys /lab/nested/dev /lab/nested/tmp
 for name in bin sbin lib lib64; do [ ! -L /$name ] || cp -P /$name /lab/nested/; done
 mkdir "$GLIDEIN_HOME/.apptainer"; chown "$GLIDEIN:" "$GLIDEIN_HOME/.apptainer"
 program /lab/nested-run <<END
 #!/bin/sh
-exec "$APPTAINER" -q exec --bind /usr,/etc,/lab,/scratch,/reports,/var/tmp /lab/nested \\
+exec "$APPTAINER" -q exec --bind /usr,/etc,/var/lib,/lab,/scratch,/reports,/var/tmp /lab/nested \\
     env -u APPTAINER_BIND -u SINGULARITY_BIND "PATH=\$PATH" "\$@"
 END
 """
@@ -395,4 +396,5 @@ configure 'limit container paths' "$IMAGE,/lab/allowed"
 """,
         probe_arguments=("--image", "/lab/allowed/busybox"),
     ),
+    **installations.CONDITIONS,
 }

@@ -103,6 +103,19 @@ def no_sif(reason: str) -> dict[str, Said]:
 
 NO_FUSE = no_sif("fuse_device_denied")
 
+USERNS = "GLIDEIN_SINGULARITY_OPTS=--userns"
+
+
+def modes(privileged: Said, unprivileged: Said) -> dict[str, Said]:
+    """The checks of both modes."""
+    return {"singularity.modes.privileged": privileged, "singularity.modes.unprivileged": unprivileged}
+
+
+def only_by_userns(reason: str, *conditions: str) -> Node:
+    """A setuid installation that fails, where --userns would help."""
+    return fails(reason, *conditions, checks=modes(("fail", reason), OK), alternatives={USERNS: "ok"})
+
+
 NODES: dict[str, Node] = {
     "healthy-unprivileged": works(
         features=dict.fromkeys(ALL_FEATURES, OK),
@@ -253,4 +266,54 @@ NODES: dict[str, Node] = {
     "image-foreign": works("image-foreign", images={"/lab/foreign": ("fail", "image_wrong_arch")}),
     "full-and-fuse-denied": works("scratch-all_full", "fuse-denied", features=NO_FUSE),
     "no_layer-proc-masked": fails("proc_masked", "config-no_layer", "proc_masked", alternatives={WITHOUT_PID: "ok"}),
+    # --- a setuid installation: the privileged mode beside the unprivileged one ---
+    "setuid": works("setuid", mode="privileged", features=dict.fromkeys(ALL_FEATURES, OK), checks=modes(OK, OK)),
+    "setuid-userns-denied": works(
+        "setuid", "seccomp-userns", mode="privileged", checks=modes(OK, ("fail", "userns_denied"))
+    ),
+    "setuid-proc-masked": works("setuid", "proc_masked", mode="privileged", features={"pid_namespace": OK}),
+    "setuid-disabled": works(
+        "setuid", "config-no_setuid", checks=modes(("fail", "setuid_disabled_by_config"), OK), features=SIF_TOO
+    ),
+    "setuid-bit_missing": only_by_userns("setuid_bit_missing", "setuid-bit_missing"),
+    "setuid-owner_wrong": only_by_userns("setuid_bit_missing", "setuid-owner_wrong"),
+    "setuid-group_only": only_by_userns("setuid_bit_missing", "setuid-group_only"),
+    "setuid-nosuid": only_by_userns("setuid_on_nosuid_mount", "setuid-nosuid"),
+    "setuid-no_new_privs": only_by_userns("setuid_in_namespace", "setuid", "no_new_privs"),
+    "setuid-bounding": only_by_userns("setuid_in_namespace", "setuid", "bounding-no_sys_admin"),
+    "setuid-inside_apptainer": only_by_userns("setuid_in_namespace", "setuid", "inside_apptainer"),
+    "setuid-config-not_roots": only_by_userns("runtime_config_invalid", "setuid", "config-not_roots"),
+    "setuid-neither_mode": fails(
+        "setuid_in_namespace",
+        "setuid",
+        "userns-disabled",
+        checks=modes(("fail", "setuid_in_namespace"), ("fail", "userns_disabled")),
+        alternatives={USERNS: "fail"},
+    ),
+    "setuid-rootless_container": works("setuid", "rootless_container", mode="fakeroot"),
+    "setuid-docker": fails("userns_denied", "setuid", "docker"),
+    "setuid-chroot": fails("runtime_config_invalid", "setuid", "chroot"),
+    "setuid-fuse-denied": works("setuid", "fuse-denied", mode="privileged", features=NO_FUSE),
+    "setuid-sif_by_kernel": works(
+        "setuid", "config-kernel_squashfs", "fuse-missing", mode="privileged", features=SIF_TOO
+    ),
+    "setuid-sif_by_kernel-no_loop": works(
+        "setuid",
+        "config-kernel_squashfs",
+        "config-no_loop",
+        "fuse-missing",
+        mode="privileged",
+        features=no_sif("loop_unavailable"),
+    ),
+    "setuid-config-no_sandbox": fails(
+        "sandbox_disallowed_by_config", "setuid", "config-no_sandbox", features={"sif": OK}
+    ),
+    "setuid-config-owners": fails("sif_disallowed_by_config", "setuid", "config-owners"),
+    "config-groups": fails("sif_disallowed_by_config", "config-groups"),
+    # --- environment modules ---
+    "module-singularity": works("module-singularity"),
+    "module-singularitypro": works("module-singularitypro"),
+    "module-none": fails("runtime_not_found", "module-none"),
+    "module-other_name": fails("runtime_not_found", "module-other_name"),
+    "module-hangs": fails("runtime_timeout", "module-hangs"),
 }
