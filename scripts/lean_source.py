@@ -91,10 +91,7 @@ def _end(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
 def _without(lines: list[bytes], cuts: list[Cut]) -> str:
     lines = list(lines)
     for (first, start), (last, end), instead in sorted(cuts, reverse=True):
-        rest = lines[last][end:]
-        lines[first] = lines[first][:start] + instead + (rest if first == last else b"")
-        for between in range(first + 1, last + 1):
-            lines[between] = b""
-        if first != last:
-            lines[last] = rest
+        lines[first] = lines[first][:start] + instead + lines[last][end:]
+        for after in range(first + 1, last + 1):
+            lines[after] = b""
     return b"\n".join(line.rstrip() for line in lines).decode()

@@ -16,12 +16,21 @@ CASES = {
     "a hash in a string": ('x = "# no comment"\n', 'x = "# no comment"\n'),
     "a docstring of a module": ('"""About."""\nx = 1\n', "\nx = 1\n"),
     "a docstring that is all there is": ('class E(Exception):\n    """About."""\n', "class E(Exception):\n    pass\n"),
-    "a docstring over lines": ('def f():\n    """One.\n\n    Two.\n    """\n    return 1\n', "def f():\n    pass\n\n\n\n    return 1\n"),
-    "annotations": ("def f(a: int, *b: str, c: 'X' = 2, **d: int) -> Dict[str, int]: return a\n", "def f(a, *b, c = 2, **d) : return a\n"),
-    "annotations over lines": ("def f(\n    a: Dict[\n        str, int],\n) -> Tuple[\n    int]:\n    pass\n", "def f(\n    a\n,\n) \n:\n    pass\n"),
-    "letters beyond ASCII before and behind": ('def f(a: "ä" = "ü") -> "ö": return "ä"  # ä\n', 'def f(a = "ü") : return "ä"\n'),
+    "a docstring over lines": (
+        'def f():\n    """One.\n\n    Two.\n    """\n    return 1\n',
+        "def f():\n    pass\n\n\n\n    return 1\n",
+    ),
+    "annotations": (
+        "def f(a: int, *b: str, c: 'X' = 2, **d: int) -> Dict[str, int]: return a\n",
+        "def f(a, *b, c = 2, **d) : return a\n",
+    ),
+    "annotations over lines": (
+        "def f(\n    a: Dict[\n        str, int],\n) -> Tuple[\n    int]:\n    pass\n",
+        "def f(\n    a,\n\n) :\n\n    pass\n",
+    ),
+    "letters beyond ASCII": ('def f(a: "ä" = "ü") -> "ö": return "ä"  # ä\n', 'def f(a = "ü") : return "ä"\n'),
     "fields of a named tuple stay": ("class A(NamedTuple):\n    a: int\n", "class A(NamedTuple):\n    a: int\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
