@@ -4,10 +4,13 @@ Names in the environment and in files carry the prefix ``PROBE_``. Files have gl
 ``NAME value with spaces`` a line, ``#`` comments, the last line of a name wins.
 """
 
-import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 DEADLINE_S = 60.0
+# How long a periodic run may go by what an earlier one found.
+FULL_EVERY_S = 6 * 3600.0
+# Seconds and number of the images that one run tries; with more of them the fleet covers them all.
+IMAGE_BUDGET = (20.0, 50)
 
 # The glidein's own facts that the report repeats, and the names that glidein_config has for them.
 GLIDEIN_NAMES = {
@@ -32,6 +35,9 @@ GLIDEIN_SETTINGS = (
     "CVMFS_MOUNT_DIR", "GLIDEIN_USE_CVMFSEXEC", "GLIDEIN_WORK_DIR", "CONDOR_DIR", "PROXY_URL",
 )  # fmt: skip
 
+# What may be published besides our own attributes (peers.py).
+GROUPS = ("gwms", "ospool", "start")
+
 
 class WrongUse(Exception):
     """Something that the caller wrote can't be used; the text says where, what and what to write instead."""
@@ -45,6 +51,8 @@ class Settings(NamedTuple):
     singularity: Optional[str]
     images: List[str]
     cvmfs_repositories: List[str]
+    cvmfs_sets: List[str]
+    cvmfs_min_revisions: Dict[str, int]
     cvmfs_mount_dir: Optional[str]
     only: List[str]
     skip: List[str]
@@ -52,10 +60,19 @@ class Settings(NamedTuple):
     network_targets: List[str]
     collector: Optional[str]
     token_file: Optional[str]
+    ca_file: Optional[str]
     spool: Optional[str]
     glidein: Dict[str, str]
     identity: Dict[str, Optional[str]]
     warnings: List[str]
+    publish: List[str] = []
+    stdout_report: bool = False
+    report_attribute: bool = False
+    require_known: bool = False
+    full_every_s: float = FULL_EVERY_S
+    image_budget: Tuple[float, int] = IMAGE_BUDGET
+    image_pull: bool = False
+    image_http: List[str] = []
 
     def configured(self, name: str) -> Optional[str]:
         """A glidein_config value; None where it is not set or empty."""
@@ -79,8 +96,26 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _period(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 7 * 86400:
+        raise ValueError
+    return value
+
+
+def _yes(text: str) -> bool:
+    return {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}[text.strip().lower()]
+
+
+def _groups(text: str) -> List[str]:
+    words = _words(text)
+    if set(words) - set(GROUPS):
+        raise ValueError
+    return words
+
+
 def _words(text: str) -> List[str]:
-    return [word for word in re.split(r"[,\s]+", text.strip()) if word]
+    return text.replace(",", " ").split()
 
 
 def _lines(text: str) -> List[str]:
@@ -94,12 +129,39 @@ def _text(text: str) -> str:
     return text
 
 
+def _budget(text: str) -> Tuple[float, int]:
+    seconds, _, count = text.partition(":")
+    found = (float(seconds), int(count) if count else IMAGE_BUDGET[1])
+    if not (0 <= found[0] <= 3600 and 0 <= found[1] <= 1000):
+        raise ValueError
+    return found
+
+
+def _sets(text: str) -> List[str]:
+    from probe import repository_sets
+
+    found = _words(text)
+    if not set(found) <= set(repository_sets.names()):
+        raise ValueError
+    return found
+
+
+def _revisions(text: str) -> Dict[str, int]:
+    pairs = [word.partition("=") for word in _words(text)]
+    return {name: int(revision) for name, _, revision in pairs}
+
+
 # Setting: how its text is read, and what a wrong one is told.
 READERS: Dict[str, Tuple[Callable[[str], Any], str]] = {
     "deadline": (_seconds, "a number of seconds from 1 to 3600, such as 60"),
     "singularity": (_text, "the path of a binary"),
     "images": (_lines, "image references separated by commas"),
+    "image_budget": (_budget, "SECONDS or SECONDS:NUMBER, such as 20:50"),
+    "image_pull": (_yes, "yes or no"),
+    "image_http": (_words, "host:port of registries without TLS, separated by commas"),
     "cvmfs_repos": (_words, "repository names separated by commas"),
+    "cvmfs_sets": (_sets, "names of sets of data/cvmfs_repositories.json separated by commas, such as default,atlas"),
+    "cvmfs_min_revisions": (_revisions, "NAME=REVISION pairs separated by commas"),
     "cvmfs_mount_dir": (_text, "a folder"),
     "only": (_words, "names of detectors separated by commas"),
     "skip": (_words, "names of detectors separated by commas"),
@@ -107,12 +169,20 @@ READERS: Dict[str, Tuple[Callable[[str], Any], str]] = {
     "network_targets": (_words, "host:port pairs separated by commas"),
     "collector": (_text, "a URL"),
     "token_file": (_text, "a path"),
+    "ca_file": (_text, "the path of a file with CA certificates"),
     "spool": (_text, "a folder"),
     "site": (_text, "a name"),
     "entry": (_text, "a name"),
+    "publish": (_groups, "one or more of gwms, ospool, start, separated by commas"),
+    "stdout_report": (_yes, "yes or no"),
+    "report_attribute": (_yes, "yes or no"),
+    "require_known": (_yes, "yes or no"),
+    "full_every": (_period, "a number of seconds from 0 to 604800, such as 21600"),
 }
 
 PREFIX = "PROBE_"
+# Read elsewhere: by the shell preamble, and before there are settings.
+OTHERS = ("PROBE_PYTHON", "PROBE_CONFIG", "PROBE_STATE")
 
 
 def environment_name(setting: str) -> str:
@@ -126,8 +196,13 @@ def _line_of(name: str, text: str) -> str:
     return ":{}".format(lines[-1]) if lines else ""
 
 
-def read_values(source: str, values: Mapping[str, str], text: str = "") -> Dict[str, Any]:
-    """The settings among named values; ``source`` names them in the error, ``text`` is the file's, for the line."""
+def read_values(
+    source: str, values: Mapping[str, str], text: str = "", wrong: Optional[List[str]] = None
+) -> Dict[str, Any]:
+    """The settings among named values; ``source`` names them in the error, ``text`` is the file's, for the line.
+
+    A wrong value raises WrongUse; where ``wrong`` is given it is told there, and is as if it were not set.
+    """
     found = {}
     for setting, (reader, expected) in READERS.items():
         name = environment_name(setting)
@@ -136,16 +211,24 @@ def read_values(source: str, values: Mapping[str, str], text: str = "") -> Dict[
             continue
         try:
             found[setting] = reader(value)
-        except ValueError:
-            place = source + _line_of(name, text)
-            raise WrongUse("{}: {} is {!r}; write {}".format(place, name, value, expected)) from None
+        except (ValueError, KeyError):
+            complaint = "{}: {} is {!r}; write {}".format(source + _line_of(name, text), name, value, expected)
+            if wrong is None:
+                raise WrongUse(complaint) from None
+            wrong.append(complaint)
     return found
 
 
 def unknown_names(values: Mapping[str, str]) -> List[str]:
     """Names that look like settings of ours and are none, misspelt most likely."""
-    known = {environment_name(setting) for setting in READERS}
-    return sorted(name for name in values if name.startswith(PREFIX) and name not in known)
+    known = {environment_name(setting) for setting in READERS} | set(OTHERS)
+    found = sorted(name for name in values if name.startswith(PREFIX) and name not in known)
+    if found:
+        from probe import classad
+
+        # A glidein_config holds what an earlier run published, too.
+        found = [name for name in found if name not in classad.ATTRIBUTES]
+    return found
 
 
 def combine(
@@ -156,22 +239,27 @@ def combine(
     file_text: str,
     glidein: Dict[str, str],
 ) -> Settings:
-    """Merge all sources; raises WrongUse. The file may be a glidein_config itself: then it is one."""
+    """Merge all sources. The file may be a glidein_config itself: then it is one.
+
+    Raises WrongUse for a wrong value of a run by hand; in a glidein that is a warning, and the default stands.
+    """
     in_file = parse_name_value_lines(file_text)
     of_glidein = dict(glidein)
     of_environment = {name: environment[name] for name in GLIDEIN_SETTINGS if environment.get(name)}
     glidein = dict(of_environment, **dict(in_file, **glidein))
+    known = ", ".join(environment_name(setting) for setting in READERS)
     warnings = [
-        "{}: {} is not a setting of this probe; known are {}".format(
-            file_name, name, ", ".join(environment_name(setting) for setting in READERS)
-        )
-        for name in unknown_names(in_file)
+        "{}: {} is not a setting of this probe; known are {}".format(source, name, known)
+        for source, values in (("glidein_config", of_glidein), (file_name, in_file))
+        for name in unknown_names(values)
     ]
+    # Nobody is there to correct what a glidein was given, and it must not end for it.
+    wrong = None if trigger == "manual" else warnings
     chosen: Dict[str, Any] = {}
     for layer in (
-        read_values("glidein_config", of_glidein),
-        read_values(file_name or "the file", in_file, file_text),
-        read_values("the environment", environment),
+        read_values("glidein_config", of_glidein, "", wrong),
+        read_values(file_name or "the file", in_file, file_text, wrong),
+        read_values("the environment", environment, "", wrong),
         {name: value for name, value in options.items() if value not in (None, [])},
     ):
         chosen.update(layer)
@@ -183,6 +271,8 @@ def combine(
         singularity=chosen.get("singularity"),
         images=chosen.get("images", []),
         cvmfs_repositories=chosen.get("cvmfs_repos", []),
+        cvmfs_sets=chosen.get("cvmfs_sets", []),
+        cvmfs_min_revisions=chosen.get("cvmfs_min_revisions", {}),
         cvmfs_mount_dir=chosen.get("cvmfs_mount_dir") or glidein.get("CVMFS_MOUNT_DIR") or None,
         only=chosen.get("only", []),
         skip=chosen.get("skip", []),
@@ -190,8 +280,17 @@ def combine(
         network_targets=chosen.get("network_targets", []),
         collector=chosen.get("collector"),
         token_file=chosen.get("token_file"),
+        ca_file=chosen.get("ca_file"),
         spool=chosen.get("spool"),
         glidein=glidein,
         identity=identity,
         warnings=warnings,
+        publish=chosen.get("publish", []),
+        stdout_report=chosen.get("stdout_report", False),
+        report_attribute=chosen.get("report_attribute", False),
+        require_known=chosen.get("require_known", False),
+        full_every_s=chosen.get("full_every", FULL_EVERY_S),
+        image_budget=chosen.get("image_budget", IMAGE_BUDGET),
+        image_pull=chosen.get("image_pull", False),
+        image_http=chosen.get("image_http", []),
     )
