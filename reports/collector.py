@@ -83,7 +83,7 @@ def create_app(
     app = Starlette(
         routes=[_route(row) for row in rows],
         lifespan=lifespan,
-        middleware=[Middleware(CountedAnswers, metrics=metrics, paths= {row.endpoint: row.path for row in rows})],
+        middleware=[Middleware(CountedAnswers, metrics=metrics, paths={row.endpoint: row.path for row in rows})],
         exception_handlers={
             HttpProblem: _answer_problem,
             UnknownName: _answer_name(404, "unknown_name"),
@@ -174,7 +174,9 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         named("sites", "site", views.site_report),
         listed("entries", all_entries),
         named("entries", "entry", views.entry_report),
-        listed("nodes", lambda request: views.list_nodes(store, request.query_params.get("after", "")).to_dict(), PAGED),
+        listed(
+            "nodes", lambda request: views.list_nodes(store, request.query_params.get("after", "")).to_dict(), PAGED
+        ),
         named("nodes", "node", views.node_report),
         *_changes_rows(store, reader, now),
         Row("/api/v1/drift", reader.json(disagreements), drift),

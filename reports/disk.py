@@ -11,9 +11,7 @@ _LOOK_EVERY_S = 1.0
 class Disk:
     """The free bytes of the fullest of some folders on this machine, and whether they are enough (`least` bytes)."""
 
-    def __init__(
-        self, folders: Sequence[Path], least: int, free_bytes: Callable[[Path], int] | None = None
-    ) -> None:
+    def __init__(self, folders: Sequence[Path], least: int, free_bytes: Callable[[Path], int] | None = None) -> None:
         self._folders = folders
         self._least = least
         self._free_bytes = free_bytes or _free_bytes

@@ -99,4 +99,6 @@ def _is_name(value: object) -> bool:
 
 def _is_time(value: object) -> bool:
     """A NumericDate (RFC 7519) that the calendar has."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value < 2**38
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value < 2**38
+    )

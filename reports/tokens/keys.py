@@ -153,7 +153,9 @@ def add_key(folder: Path, factory: str, key_id: str, secret: bytes | None = None
     except FileExistsError as error:
         raise KeyProblem(f"The key {key_id} of {factory!r} exists already.", "Choose another key id.") from error
     except ValueError as error:
-        raise KeyProblem(f"This cannot be a key: {error}.", "Give the secret file that the factory signs with.") from error
+        raise KeyProblem(
+            f"This cannot be a key: {error}.", "Give the secret file that the factory signs with."
+        ) from error
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
     return KeyFile(factory, key_id, path, path.stat().st_mtime)
@@ -192,5 +194,6 @@ def _factory_folder(folder: Path, factory: str) -> Path:
 
 def _unusable(path: Path, why: str) -> KeyProblem:
     return KeyProblem(
-        f"{printable(str(path))} cannot be used: {why}.", "`site-db token keys add` makes keys; run it as the same user."
+        f"{printable(str(path))} cannot be used: {why}.",
+        "`site-db token keys add` makes keys; run it as the same user.",
     )

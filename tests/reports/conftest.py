@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from reports.collector import create_app
+from reports.serving import server_config
 from reports.settings import Settings
 from site_db.store import Store
 
@@ -41,7 +42,8 @@ class _Announcing(uvicorn.Server):
 @contextmanager
 def running(app: Starlette) -> Iterator[str]:
     """The URL of a server that runs until the end of the block, then stops gracefully."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="on", log_config=None, ws="none", http="h11")
+    config = server_config(app)
+    config.port = 0
     server = _Announcing(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
