@@ -142,6 +142,7 @@ image_requirements = Table(
     "image_requirements",
     metadata,
     Column("image_id", ForeignKey("images.id"), primary_key=True),
+    Column("way", String(16), primary_key=True),  # inspected or declared: reading an image again drops no declaration
     Column("document", Text, nullable=False),  # JSON: images/model.py
     Column("origin", String(1024), nullable=False),  # the path that was inspected, or the file that declares it
     Column("inspected_at", BigInteger, nullable=False),

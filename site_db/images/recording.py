@@ -109,7 +109,7 @@ def _move(connection: Connection, before: Iterable[Mapping[str, Any]], after: Se
     for row in after:
         newest[_place(row)] = max(row["created_at"], newest.get(_place(row), 0))
     names = ("image_id", "site_id", "profile_id", "status", "reason")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {**dict(zip(names, place, strict=True)), "nodes": deltas[place], "newest": newest.get(place, 0)}
         for place in sorted(deltas)
     ]

@@ -38,10 +38,11 @@ def _create_catalogues() -> None:
     op.create_table(
         "image_requirements",
         sa.Column("image_id", _Id, nullable=False),
+        sa.Column("way", sa.String(16), nullable=False),
         sa.Column("document", sa.Text, nullable=False),
         sa.Column("origin", sa.String(1024), nullable=False),
         sa.Column("inspected_at", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("image_id", name="pk_image_requirements"),
+        sa.PrimaryKeyConstraint("image_id", "way", name="pk_image_requirements"),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_image_requirements_image_id"),
     )
     op.create_table(
