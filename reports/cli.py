@@ -7,19 +7,18 @@ from pathlib import Path
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from reports import answers, doctor, serving, upkeep_commands
-from reports.collector import create_app
+from reports import answers, doctor, upkeep_commands
 from reports.entries_cli import entries
 from reports.ingest import Ingest, Summary
 from reports.intake import REPORT_LIMIT_BYTES, utc_now
-from reports.logs import log_to_stderr
 from reports.output import console_for
 from reports.reading import read_reports
+from reports.serve_command import serve
 from reports.session import Program, Session, common_options
+from reports.token_commands import token
 from reports.version import VERSION
 from site_db import views
 
-DEFAULT_PORT = 8642
 _session = click.make_pass_decorator(Session, ensure=True)
 
 
@@ -40,35 +39,6 @@ def cli() -> None:
       site-db entries check                     configuration against measurement
       site-db --format json sites | jq '.data'
     """
-
-
-@cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
-)
-@click.option("--open", "is_open", is_flag=True, help="Listen beyond this machine; anyone may then write and read.")
-@common_options
-@_session
-def serve(session: Session, host: str, port: int, is_open: bool) -> None:
-    """Run the collector, its API and its page until it is stopped (SIGTERM or Ctrl-C).
-
-    Reports are accepted from everybody who reaches the address, so it is this machine only by default.
-
-    \b
-    Examples:
-      site-db serve
-      site-db --database postgresql+psycopg://sitedb@db/sitedb serve --port 8642
-    """
-    if not (is_open or serving.is_loopback(host)):
-        raise click.UsageError(
-            f"--host {host} can be reached by other machines, and this version does not check who sends: tokens come "
-            "with a later version. Put a proxy that authenticates in front of 127.0.0.1, or say --open if the network "
-            "itself keeps strangers out."
-        )
-    log_to_stderr()
-    with session.store() as store:
-        serving.serve(create_app(store), host, port, lambda url: click.echo(f"listening on {url}", err=True))
 
 
 @cli.command()
@@ -212,7 +182,9 @@ def doctor_command(context: click.Context, session: Session) -> None:
     context.exit(1 if any(look.status == "fail" for look in looks) else 0)
 
 
+cli.add_command(serve)
 cli.add_command(entries)
+cli.add_command(token)
 for upkeep_command in upkeep_commands.COMMANDS:
     cli.add_command(upkeep_command)
 

@@ -298,7 +298,7 @@ def test_serve_says_when_it_is_ready_and_stops_on_a_signal(database: str, number
 def test_serve_beyond_this_machine_needs_open(run: Run):
     result = run("serve", "--host", "0.0.0.0")
     assert result.exit_code == 2
-    assert "tokens come with a later version" in result.stderr
+    assert "nothing says who may send" in result.stderr
 
 
 def test_serve_on_a_port_in_use_is_an_error_in_words(run: Run, client: httpx.Client):
