@@ -177,7 +177,8 @@ def _check(runtime: Dict[str, Any], message: Optional[str]) -> Check:
 
 def _advisories(runtime: Dict[str, Any]) -> List[Check]:
     """A check that says so where the version has known security holes; none where it has not."""
-    rows = advisories.matching(runtime["product"], runtime["version"], runtime["setuid"]["usable"])
+    values = (runtime["configuration"] or {}).get("values", {})
+    rows = advisories.matching(runtime["product"], runtime["version"], runtime["setuid"]["usable"], values)
     if not rows:
         return []
     message = "{} {}: {}".format(runtime["product"], runtime["version"], ", ".join(row["id"] for row in rows))
