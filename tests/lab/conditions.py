@@ -252,8 +252,9 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "inside_apptainer": Condition(
         "inside another Apptainer container",
-        # The outer container is a Go program too: limits that stop Apptainer stop it, and the node has nothing inside.
-        touches=touching("container", "userns", "limits"),
+        # The outer container is a Go program too: limits that stop Apptainer stop it, and the node has nothing inside. It
+        # reads the same configuration: what stops the inner one's binds stops those of the outer one.
+        touches=touching("container", "userns", "limits", "configuration", "home"),
         prepare=NESTED,
         wrapper=("/lab/nested-run",),
     ),
