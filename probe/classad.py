@@ -8,6 +8,19 @@ from typing import Any, Dict, List, Optional, Union
 
 Value = Union[bool, int, str, None]
 
+
+class Expression(str):
+    """A ClassAd expression, not a string; glidein_config's type C."""
+
+    glidein_type = "C"
+
+
+class LongText(str):
+    """A string that is not cut: whoever made it kept it short enough for a line."""
+
+    limit = 60 * 1024
+
+
 STRING_LIMIT = 1000
 
 # Attribute: (type, meaning); docs/attributes.md is checked against this table.
@@ -27,19 +40,31 @@ ATTRIBUTES = {
     "PROBE_SIF": ("boolean", "whether SIF images start without being unpacked first"),
     "PROBE_PID_NAMESPACE": ("boolean", "whether --pid works"),
     "PROBE_USER_NAMESPACES": ("boolean", "whether user namespaces can be made and mapped"),
-    "PROBE_CVMFS_KIND": ("string", "autofs, fuse, cvmfsexec, nfs, bind or none"),
+    "PROBE_CVMFS_KIND": ("string", "autofs, fuse, cvmfsexec, nfs, bind, parrot or none"),
     "PROBE_CVMFS_OK": ("string", "repositories that give data, comma separated"),
     "PROBE_CVMFS_FAILED": ("string", "repositories that do not, each NAME:reason, comma separated"),
     "PROBE_GPUS": ("integer", "GPUs that the driver knows; undefined where there is no answer"),
     "PROBE_GPU_DRIVER": ("string", "version of the GPU driver"),
     "PROBE_GPU_CUDA": ("string", "CUDA version that the driver supports"),
     "PROBE_MICROARCH": ("string", "x86-64 level of the CPU"),
-}
+    "PROBE_STATUS": (
+        "string", "ok; partial where a deadline or a signal cut the run short; busy where another run was at work, and what "
+        "is published is what that one's predecessor found; probe_error; python_missing",
+    ),
+    "PROBE_CHANGED": (
+        "string", "checks that answered otherwise than in the run before, comma separated, or none; undefined in a first run",
+    ),
+    "PROBE_REPORT": ("string", "the whole report, compressed; only with PROBE_REPORT_ATTRIBUTE=yes"),
+}  # fmt: skip
+# They differ from run to run though nothing has changed on the node.
+VOLATILE = ("PROBE_REPORT_ID", "PROBE_TIME", "PROBE_CHANGED", "PROBE_REPORT")
+CHANGES_LIMIT = 20
 
 
 def quote(text: str) -> str:
     """A ClassAd string as the startd reads it: only quotes are escaped, control characters and line ends replaced."""
-    cleaned = "".join(character if character.isprintable() else "?" for character in text[:STRING_LIMIT]).rstrip()
+    text = text[: getattr(text, "limit", STRING_LIMIT)]
+    cleaned = "".join(character if character.isprintable() else "?" for character in text).rstrip()
     cleaned = cleaned.encode("utf-8", "replace").decode("utf-8")
     # A backslash before the closing quote would escape it; the startd has no other way to say one.
     if cleaned.endswith("\\"):
@@ -53,42 +78,55 @@ def expression(value: Value) -> str:
         return "undefined"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int) else quote(value)
+    return str(value) if isinstance(value, (int, Expression)) else quote(value)
 
 
-def _answer(row: Dict[str, Any]) -> Optional[bool]:
+def answer(row: Dict[str, Any]) -> Optional[bool]:
+    """A check as true, false, or None where it is not known."""
     return {"ok": True, "fail": False, "timeout": False}.get(row["status"])
 
 
 def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
-    """All attributes of ATTRIBUTES for a report; None where unknown."""
+    """All attributes of ATTRIBUTES for a report, but for those made on request; None where unknown."""
     singularity, repositories, gpus = report["singularity"], report["cvmfs"]["repositories"], report["gpus"]
     good = [row["name"] for row in repositories if row["status"] == "ok"]
     bad = ["{}:{}".format(row["name"], row["reason"]) for row in repositories if row["status"] in ("fail", "timeout")]
     known = gpus["status"] == "ok" or gpus["reason"] == "gpu_none"
     values: List[Value] = [
-        report["probe"]["version"], report["report_id"], _epoch(report["created_at"]), report["complete"],
+        report["probe"]["version"], report["report_id"], epoch(report["created_at"]), report["complete"],
         singularity["usable"], singularity["reason"], singularity["mode"], singularity["version"],
         singularity["product"], singularity["path"],
-        _answer(singularity["modes"]["privileged"]), _answer(singularity["modes"]["unprivileged"]),
-        _answer(singularity["features"]["sif"]), _answer(singularity["features"]["pid_namespace"]),
-        _answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], ",".join(good) if repositories else None,
+        answer(singularity["modes"]["privileged"]), answer(singularity["modes"]["unprivileged"]),
+        answer(singularity["features"]["sif"]), answer(singularity["features"]["pid_namespace"]),
+        answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], ",".join(good) if repositories else None,
         ",".join(bad) if repositories else None, len(gpus["devices"]) if known else None, gpus["driver_version"],
-        gpus["cuda_version"], report["host"]["microarch"],
+        gpus["cuda_version"], report["host"]["microarch"], "ok" if report["complete"] else "partial", _changed(report),
     ]  # fmt: skip
     return dict(zip(ATTRIBUTES, values))
 
 
-def _epoch(created_at: str) -> int:
+def _changed(report: Dict[str, Any]) -> Optional[str]:
+    """The names of what changed since the run before."""
+    if "changes_since" not in report:
+        return None
+    names = [row["check"] for row in report["changes_since"]]
+    more = ["..."] if len(names) > CHANGES_LIMIT else []
+    return ",".join(names[:CHANGES_LIMIT] + more) or "none"
+
+
+def epoch(created_at: str) -> int:
+    """Seconds since the epoch for a time of a report."""
     import calendar
     import time
 
     return calendar.timegm(time.strptime(created_at[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
+def lines(values: Dict[str, Value]) -> str:
+    """Attributes as lines; unknown ones are left out, so that they read as undefined."""
+    return "".join("{} = {}\n".format(name, expression(value)) for name, value in values.items() if value is not None)
+
+
 def render(report: Dict[str, Any]) -> str:
-    """The attributes as lines; unknown ones are left out, so that they read as undefined."""
-    lines = [
-        "{} = {}".format(name, expression(value)) for name, value in attributes(report).items() if value is not None
-    ]
-    return "\n".join(lines) + "\n"
+    """A report's attributes as lines."""
+    return lines(attributes(report))

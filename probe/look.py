@@ -1,0 +1,86 @@
+"""One look at the node: detectors run, traces removed, the report composed and sent on its way."""
+
+import os
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from probe.messages import say
+
+CLEANUP_LIMIT_S = 1.0
+
+
+class Looked(NamedTuple):
+    """What a look found: an engine.Run, when it began (seconds since the epoch), how long it took, and on which Host."""
+
+    run: Any
+    began: float
+    duration_s: float
+    host: Any
+
+
+def look(settings: Any, names: Optional[List[str]] = None) -> Looked:
+    """Run the detectors that the settings ask for, or those named; raises WrongUse for a name that no detector has."""
+    from probe import engine, kernel, reasons
+    from probe.host import Host
+    from probe.registry import DETECTORS
+    from probe.settings import WrongUse
+
+    if names is None:
+        detectors, wrong = engine.selected(DETECTORS, settings.only, settings.skip)
+    else:
+        detectors, wrong = [detector for detector in DETECTORS if detector.name in names], None
+    if wrong is not None:
+        known = ", ".join(detector.name for detector in DETECTORS)
+        raise WrongUse("there is no detector {!r}; known are {}".format(wrong, known))
+    kernel.load()
+    reasons.rows()
+    host = Host()
+    began, started = time.time(), time.monotonic()
+    with engine.Interrupts() as interrupts:
+        run = engine.run(host, settings, detectors, interrupts, _progress)
+        _clean_up(run, host.run_id)
+        __import__("probe.report")  # while a signal still leads to a report
+    return Looked(run, began, time.monotonic() - started, host)
+
+
+def compose(settings: Any, looked: Looked) -> Dict[str, Any]:
+    """The report of a look."""
+    from probe import report
+    from probe.registry import DETECTORS
+
+    return report.compose(settings, DETECTORS, looked.run, looked.began, looked.duration_s)
+
+
+def report_of_node(settings: Any) -> Dict[str, Any]:
+    """Look, and compose the report; raises WrongUse as ``look`` does."""
+    return compose(settings, look(settings))
+
+
+def _progress(name: str, done: int, total: int) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write("\r\033[K" + ("" if done == total else "{} of {} done: {}".format(done, total, name)))
+        sys.stderr.flush()
+
+
+def _clean_up(run: Any, run_id: str) -> None:
+    """Remove this run's work folder, in a child: it may lie on what hangs. A killed detector told no path of it."""
+    from probe.detectors import work_folder
+    from probe.workers import call_all
+
+    found = {name: run.findings[name]["data"] for name in ("scratch", "work_folder") if name in run.findings}
+    if len(found) == 2:
+        known = found["work_folder"]["work_folder"]
+        folders = [*found["scratch"]["good"], work_folder.LAST_RESORT]
+        paths = [known] if known else [work_folder.place(folder, run_id) for folder in folders]
+        call_all(CLEANUP_LIMIT_S, {"remove": [work_folder.remove, paths, found["scratch"]["traces"]]}, 1)
+
+
+def deliver(settings: Any, report: Dict[str, Any]) -> None:
+    """Send the report, or keep it where sending fails; what was tried goes into its ``delivery``."""
+    if not (settings.collector or settings.spool):
+        return
+    from probe import delivery
+
+    for line in delivery.deliver(settings, report, os.environ):
+        say(line)
