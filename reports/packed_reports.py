@@ -86,18 +86,18 @@ class Blocks:
     def close(self) -> Iterator[Broken]:
         """Nothing more will come: each open block is one that was cut off."""
         for place in self.open_blocks():
-            yield Broken(place.line, "is cut off: its end is missing")
+            yield Broken(place.line, "the block is cut off: its end is missing")
         self._open.clear()
 
     def _begin(self, name: bytes, count: int, size_bytes: int, place: Open) -> Iterator[Broken]:
         if size_bytes > REPORT_LIMIT_BYTES:
-            yield Broken(place.line, f"claims {size_bytes} bytes, more than a report may have")
+            yield Broken(place.line, f"the block claims {size_bytes} bytes, more than a report may have")
         elif name not in self._open:
             self._open[name] = _Parts(place, count, size_bytes)
 
     def _without_beginning(self, name: bytes, number: int) -> Iterator[Broken]:
         if name != self._past:  # said once for all its lines
-            yield Broken(number, "has no beginning in this file")
+            yield Broken(number, "the block has no beginning in this file")
         self._past = name
 
     def _forget_old(self, offset: int) -> Iterator[Broken]:
@@ -108,21 +108,21 @@ class Blocks:
                 return
             del self._open[name]
             self._past = name
-            yield Broken(parts.place.line, f"is cut off: no end within {WINDOW_BYTES} bytes")
+            yield Broken(parts.place.line, f"the block is cut off: no end within {WINDOW_BYTES} bytes")
 
 
 def _complete(name: bytes, parts: _Parts) -> Block | Broken:
     line = parts.place.line
     missing = parts.count - len(parts.texts)
     if missing:
-        return Broken(line, f"lacks {missing} of its {parts.count} lines")
+        return Broken(line, f"the block lacks {missing} of its {parts.count} lines")
     try:
         data = _decoded(b"".join(parts.texts[number] for number in range(1, parts.count + 1)))
         if len(data) != parts.size_bytes or zlib.crc32(data) != int(name, 16):
             raise NotPacked("its checksum is wrong")
         return Block(line, _decompressed(data))
     except NotPacked as error:
-        return Broken(line, f"is damaged: {error}")
+        return Broken(line, f"the block is damaged: {error}")
 
 
 def unpacked_attribute(text: str) -> bytes:
