@@ -29,6 +29,8 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
     }
     data["host"]["scratch"] = data["scratch"]["scratch"]
     data["singularity"]["features"]["cvmfs_inside"] = data["cvmfs_inside"]
+    data["gpus"]["container"] = data["gpu_container"]["container"]
+    data["singularity"]["features"].update(data["gpu_container"]["features"])
     if run.findings.get("host", {}).get("state", "done") != "done":
         # A report that was cut short still says of which node it is: the kernel tells that without a file.
         data["host"]["hostname"] = data["host"]["hostname"] or os.uname().nodename
@@ -52,7 +54,9 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
 
 def _all_checks(detectors: List[Detector], run: Run) -> List[Any]:
     found = [run.findings[detector.name] for detector in detectors if detector.name in run.findings]
-    return [row for findings in found for row in findings["checks"]]
+    # A later detector's word on a check stands: --nv and --rocm are tried apart from the other features.
+    by_id = {row["id"]: row for findings in found for row in findings["checks"]}
+    return list(by_id.values())
 
 
 def timestamp(seconds: float) -> str:

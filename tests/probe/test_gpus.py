@@ -1,151 +1,263 @@
-"""GPUs: what files and NVML say, and what follows from it."""
+"""GPUs put together: drivers that stand in for NVIDIA's, on nodes made of files, and what the report says of them."""
 # ruff: noqa: ANN001 - the rows of a table give the types of its test's arguments
 
-import errno
-import subprocess
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from probe.detectors import gpus
+from probe.detectors import gpu_errors, gpu_nvidia, gpus
 from probe.host import Host
-from tests.probe.samples import HUNG, died, done
+from probe.settings import Settings, combine
+from tests.lab import gpu_standin
 
-VERSIONS = [
-    (
-        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version:  gcc 11\n",
-        "550.54.15",
-    ),
-    (
-        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  Release Build  (dvs-builder)\n",
-        "565.57.01",
-    ),
-    ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.82  Wed Oct 27\n", "470.82"),
-    ("NVRM version: NVIDIA UNIX aarch64 Kernel Module  535.183.06  Wed\n", "535.183.06"),
-    ("", None),
-    (None, None),
-    ("something else 1.2.3\n", None),
-]
+MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
+A40, A100 = "GPU-11111111-aaaa-4000-8000-000000000001", "GPU-22222222-bbbb-4000-8000-000000000002"
+Node = Callable[..., Host]
 
 
-@pytest.mark.parametrize(("text", "version"), VERSIONS)
-def test_the_kernel_modules_version(text, version):
-    assert gpus.kernel_driver_version(text) == version
-
-
-@pytest.mark.parametrize(
-    ("number", "version"), [(12040, "12.4"), (11080, "11.8"), (13000, "13.0"), (9020, "9.2"), (0, None)]
-)
-def test_the_cuda_version(number, version):
-    assert gpus.cuda_version(number) == version
-
-
-@pytest.mark.parametrize(
-    ("environment", "visible"),
-    [
-        ({}, None),
-        ({"CUDA_VISIBLE_DEVICES": "0,1"}, ["0", "1"]),
-        ({"CUDA_VISIBLE_DEVICES": ""}, []),
-        ({"CUDA_VISIBLE_DEVICES": " GPU-1 , ", "NVIDIA_VISIBLE_DEVICES": "all"}, ["GPU-1"]),
-        ({"NVIDIA_VISIBLE_DEVICES": "void"}, ["void"]),
-        ({"CUDA_VISIBLE_DEVICES": ",".join(["x" * 1000] * 1000)}, ["x" * 256] * 64),
-    ],
-)
-def test_the_devices_that_the_slot_was_given(environment, visible):
-    assert gpus.visible_devices(environment) == visible
-
-
-def nvml(error: int | None = None, devices: int = 1, call: str = "nvmlInit_v2"):
-    return done({"error": error, "call": call} if error else {"error": None, "devices": [{}] * devices})
-
-
-@pytest.mark.parametrize(
-    ("control", "answer", "module", "status", "reason"),
-    [
-        (0, nvml(), "550.1", "ok", None),
-        (0, nvml(), None, "fail", "gpu_driver_missing"),
-        (errno.ENOENT, nvml(), "550.1", "fail", "gpu_device_missing"),
-        (errno.EACCES, nvml(), "550.1", "fail", "gpu_device_denied"),
-        (errno.EPERM, nvml(), "550.1", "fail", "gpu_device_denied"),
-        (0, HUNG, "550.1", "timeout", "gpu_timeout"),
-        (0, died("OSError: libnvidia-ml.so.1: cannot open shared object file"), "550.1", "fail", "gpu_driver_missing"),
-        (0, nvml(4), "550.1", "fail", "gpu_device_denied"),
-        (0, nvml(6), "550.1", "fail", "gpu_none"),
-        (0, nvml(9), "550.1", "fail", "gpu_driver_missing"),
-        (0, nvml(18), "550.1", "fail", "gpu_driver_mismatch"),
-        (0, nvml(999), "550.1", "fail", "gpu_driver_error"),
-        (0, nvml(devices=0), "550.1", "fail", "gpu_none"),
-    ],
-)
-def test_nvidia_is_judged_by_module_device_and_nvml(control, answer, module, status, reason):
-    found = gpus.judge_nvidia(control, answer, module)
-    assert found[:2] == (status, reason)
-    assert (found[2] is None) == (status == "ok")
-
-
-def test_display_controllers_on_the_pci_bus_are_found_by_class_and_vendor(tmp_path):
-    devices = [
-        ("0x030200", "0x10de"),
-        ("0x030000", "0x1002"),
-        ("0x020000", "0x10de"),
-        ("0x030000", "0x1a03"),
-        ("0x120000", "0x1002"),
-    ]
-    for number, (kind, vendor) in enumerate(devices):
-        folder = tmp_path / f"sys/bus/pci/devices/0000:0{number}:00.0"
-        folder.mkdir(parents=True)
-        (folder / "class").write_text(kind + "\n")
-        (folder / "vendor").write_text(vendor + "\n")
-    assert gpus.pci_devices(Host({}, str(tmp_path))) == ["nvidia", "amd", "amd"]
-
-
-def test_a_device_file_is_tried_by_opening_it(tmp_path):
-    assert (gpus.try_open("/dev/null"), gpus.try_open(str(tmp_path / "no"))) == (0, errno.ENOENT)
-
-
-NVML = r"""
-#include <string.h>
-int nvmlInit_v2(void) { return INIT; }
-int nvmlDeviceGetCount_v2(unsigned *n) { *n = 1; return 0; }
-int nvmlSystemGetCudaDriverVersion_v2(int *v) { *v = 12040; return 0; }
-int nvmlSystemGetDriverVersion(char *b, unsigned n) { strncpy(b, "550.54.15", n); return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **h) { *h = (void *)0x7fff12345678; return 0; }
-static int good(void *h) { return h == (void *)0x7fff12345678 ? 0 : 2; }
-int nvmlDeviceGetMemoryInfo(void *h, unsigned long long *m) { m[0] = 48305799168ULL; return good(h); }
-int nvmlDeviceGetCudaComputeCapability(void *h, int *a, int *b) { *a = 8; *b = 6; return good(h); }
-int nvmlDeviceGetMigMode(void *h, unsigned *a, unsigned *b) { return 3; }
-int nvmlDeviceGetName(void *h, char *b, unsigned n) { strncpy(b, "NVIDIA A40", n); return good(h); }
-int nvmlDeviceGetUUID(void *h, char *b, unsigned n) { strncpy(b, "GPU-1", n); return good(h); }
-"""
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gpu_standin.build(tmp_path_factory.mktemp("libraries"))
 
 
 @pytest.fixture
-def library(tmp_path):
-    """Builds a library that answers like NVML; the number is what its init gives."""
+def node(tmp_path: Path, libraries: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Makes a node with two GPUs, its files as said; keywords are the environment, of the host and of the stand-ins."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
 
-    def build(init: int) -> str:
-        path = tmp_path / f"nvml{init}.so"
-        command = ["cc", "-shared", "-fPIC", f"-DINIT={init}", "-x", "c", "-", "-o", str(path)]
-        subprocess.run(command, input=NVML, text=True, check=True, timeout=60)
-        return str(path)
+    def make(*missing: str, module: str | None = MODULE, **environment: str) -> Host:
+        monkeypatch.setattr(gpu_nvidia, "NVML", str(libraries / "libnvidia-ml.so.1"))
+        monkeypatch.setattr(gpu_nvidia, "CUDA", str(libraries / "libcuda.so.1"))
+        write(tmp_path, {f"dev/{name}": "" for name in ("nvidiactl", "nvidia-uvm", "nvidia0", "nvidia1")})
+        for name in missing:
+            (tmp_path / "dev" / name).unlink()
+        if module is not None:
+            write(tmp_path, {"proc/driver/nvidia/version": module})
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return Host({"LD_LIBRARY_PATH": str(libraries), **environment}, str(tmp_path))
 
-    return build
-
-
-def test_nvml_is_asked_by_ctypes_with_whole_pointers(library):
-    assert gpus.ask_nvml(library(0)) == {
-        "error": None,
-        "driver_version": "550.54.15",
-        "cuda_version": "12.4",
-        "devices": [
-            gpus.device("nvidia", model="NVIDIA A40", uuid="GPU-1", memory_bytes=48305799168, compute_capability="8.6")
-        ],
-    }
+    return make
 
 
-def test_an_error_of_nvml_is_told_by_number_and_call(library):
-    assert gpus.ask_nvml(library(18)) == {"error": 18, "call": "nvmlInit_v2"}
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
 
 
-def test_a_missing_library_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match="no\\.so"):
-        gpus.ask_nvml(str(tmp_path / "no.so"))
+def settings_of(slots: str | None = None) -> Settings:
+    glidein = {"GLIDEIN_Resource_Slots": slots} if slots else {}
+    return combine("manual", {}, {}, None, "", glidein)
+
+
+def found(host: Host, slots: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The report's gpus, and its checks by id."""
+    (findings,) = gpus.detect(host, settings_of(slots), {})
+    findings = json.loads(json.dumps(findings))
+    return findings["data"], {row["id"]: row for row in findings["checks"]}
+
+
+def outcome(row: dict[str, Any]) -> tuple[str, str | None]:
+    return row["status"], row["reason"]
+
+
+def test_a_node_whose_driver_answers(node: Node):
+    data, checks = found(node())
+    assert outcome(data) == ("ok", None)
+    assert (data["driver_version"], data["module_version"], data["cuda_version"]) == ("550.54.15", "550.54.15", "12.4")
+    assert [row["uuid"] for row in data["devices"]] == [A40, A100]
+    assert [row["mig"] for row in data["devices"]] == [None, "enabled"]
+    assert [instance["uuid"][:12] for instance in data["devices"][1]["instances"]] == ["MIG-33333333", "MIG-44444444"]
+    assert data["devices"][0] == gpu_nvidia_device()
+    assert data["driver_libraries_glibc"] is not None
+    assert {row["path"]: row["errno"] for row in data["device_files"]} == dict.fromkeys(
+        ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1"), 0
+    )
+    assert data["visible_count"] == 2
+    assert all(row["status"] == "ok" for row in checks.values())
+
+
+def gpu_nvidia_device() -> dict[str, Any]:
+    return {
+        "vendor": "nvidia", "model": "NVIDIA A40", "uuid": A40, "memory_bytes": 48318382080, "mig": None,
+        "compute_capability": "8.6", "ecc": True, "persistence": True, "error": None, "instances": [],
+    }  # fmt: skip
+
+
+CODES = [(kind, int(code), reason) for kind, rows in gpu_errors.table().items() if kind in ("nvml", "cuda")
+         for code, (_, reason) in rows.items()]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "code", "reason"), [*CODES, ("nvml", 77, "gpu_driver_error")])
+def test_each_error_code_of_a_library_has_its_reason(node: Node, kind, code, reason):
+    both = {"GPU_STANDIN_CUDA": f"error {code if kind == 'cuda' else 999}", "GPU_STANDIN_NVML": "ok"}
+    data, checks = found(node(**(both | ({"GPU_STANDIN_NVML": f"error {code}"} if kind == "nvml" else {}))))
+    assert outcome(data) == ("timeout" if reason == "gpu_timeout" else "fail", reason)
+    assert f"error {code} (" in data["message"]
+    assert checks["gpus." + kind]["evidence"]["error"] == code
+
+
+@pytest.mark.parametrize("library", ["GPU_STANDIN_NVML", "GPU_STANDIN_CUDA"])
+@pytest.mark.parametrize(
+    ("behaviour", "status", "reason"),
+    [("hang", "timeout", "gpu_timeout"), ("crash", "fail", "gpu_driver_crashed")],
+)
+def test_a_library_that_hangs_or_crashes_costs_its_limit_and_no_more(
+    node: Node, monkeypatch: pytest.MonkeyPatch, library, behaviour, status, reason
+):
+    monkeypatch.setattr(gpu_nvidia, "LIMIT_S", 0.7)
+    host = node(**{"GPU_STANDIN_CUDA": "error 999", library: behaviour})
+    began = time.monotonic()
+    data, _ = found(host)
+    assert outcome(data) == (status, reason)
+    assert time.monotonic() - began < 3
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_management_library_that_hangs_is_told_and_is_no_failure_where_cuda_works(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_nvidia, "LIMIT_S", 0.7)
+    data, checks = found(node(GPU_STANDIN_NVML="hang"))
+    assert outcome(data) == ("ok", None)
+    assert outcome(checks["gpus.nvml"]) == ("timeout", "gpu_timeout")
+    assert [row["model"] for row in data["devices"]] == ["NVIDIA A40", "NVIDIA A40"]
+
+
+def test_libraries_that_are_missing(node: Node, monkeypatch: pytest.MonkeyPatch):
+    host = node()
+    monkeypatch.setattr(gpu_nvidia, "NVML", "libnvidia-ml.so.of-nobody")
+    monkeypatch.setattr(gpu_nvidia, "CUDA", "libcuda.so.of-nobody")
+    data, checks = found(host)
+    assert outcome(data) == ("fail", "gpu_driver_missing")
+    assert "cannot open shared object file" in data["message"]
+    assert outcome(checks["gpus.nvidia_smi"]) == ("unknown", "cannot_be_tried")
+
+
+def test_a_library_that_needs_a_newer_c_library_than_the_host_has(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    host = node()
+    needing = gpu_standin.build_needing(tmp_path / "needing", "GLIBC_2.99")
+    monkeypatch.setattr(gpu_nvidia, "CUDA", str(needing))
+    host.environment["LD_LIBRARY_PATH"] = str(needing.parent)
+    data, _ = found(host)
+    assert outcome(data) == ("fail", "gpu_library_glibc_too_new")
+    assert data["driver_libraries_glibc"] == "2.99"
+
+
+@pytest.mark.parametrize(
+    ("missing", "environment", "reason", "word"),
+    [
+        (["nvidiactl"], {"GPU_STANDIN_NVML": "error 999"}, "gpu_device_missing", "/dev/nvidiactl"),
+        (["nvidia0", "nvidia1"], {}, "gpu_device_missing", "/dev/nvidia0"),
+        (["nvidia-uvm"], {"GPU_STANDIN_CUDA": "error 999"}, "gpu_uvm_missing", "/dev/nvidia-uvm"),
+    ],
+)
+def test_device_files_that_are_missing_are_the_cause(node: Node, missing, environment, reason, word):
+    data, checks = found(node(*missing, **({"GPU_STANDIN_CUDA": "error 100"} | environment)))
+    assert outcome(data) == ("fail", reason)
+    assert word in data["message"]
+    assert outcome(checks["gpus.device_files"]) == ("fail", reason)
+
+
+def test_a_missing_uvm_file_is_told_where_cuda_makes_it_itself(node: Node):
+    data, checks = found(node("nvidia-uvm"))
+    assert outcome(data) == ("ok", None)
+    assert outcome(checks["gpus.device_files"]) == ("fail", "gpu_uvm_missing")
+
+
+@pytest.mark.parametrize(
+    ("module", "environment", "reason"),
+    [
+        (MODULE.replace("550.54.15", "535.104.05"), {"GPU_STANDIN_NVML": "error 18"}, "gpu_driver_mismatch"),
+        (MODULE.replace("550.54.15", "535.104.05"), {"GPU_STANDIN_NVML": "error 999"}, "gpu_driver_mismatch"),
+        (MODULE.replace("550.54.15", "535.104.05"), {"GPU_STANDIN_CUDA": "error 804"}, "gpu_driver_mismatch"),
+        (None, {"GPU_STANDIN_NVML": "error 9"}, "gpu_driver_missing"),
+    ],
+)
+def test_module_and_libraries_of_different_versions(node: Node, module, environment, reason):
+    data, _ = found(node(module=module, **({"GPU_STANDIN_CUDA": "error 999"} | environment)))
+    assert outcome(data) == ("fail", reason)
+    if reason == "gpu_driver_mismatch":
+        assert "535.104.05" in data["message"]
+        assert "550.54.15" in data["message"]
+
+
+def test_devices_that_are_lost_are_told_with_their_code(node: Node):
+    data, _ = found(node(GPU_STANDIN_DEVICE="15", GPU_STANDIN_CUDA="error 999"))
+    assert outcome(data) == ("fail", "gpu_lost")
+    assert [row["error"] for row in data["devices"]] == [15, 15]
+
+
+def test_an_old_driver_without_newer_functions_still_tells_its_devices(node: Node):
+    data, _ = found(node(GPU_STANDIN_OLD="1"))
+    assert outcome(data) == ("ok", None)
+    assert data["cuda_version"] == "12.4"  # from CUDA itself
+    assert len(data["devices"]) == 2
+
+
+def test_a_driver_that_knows_no_device(node: Node):
+    data, _ = found(node(GPU_STANDIN_COUNT="0", GPU_STANDIN_CUDA="error 100"))
+    assert outcome(data) == ("fail", "gpu_none")
+    assert data["visible_count"] == 0
+
+
+@pytest.mark.parametrize("given", ["-1", "na", "10000", "none", "void", "NoDevFiles", ""])
+def test_a_slot_that_was_given_no_device(node: Node, given):
+    data, checks = found(node(CUDA_VISIBLE_DEVICES=given), slots="GPUs,1,type=main")
+    assert outcome(data) == ("fail", "gpu_not_visible")
+    assert (data["visible_count"], data["visible"]) == (0, [given] if given else [])
+    assert data["message"].startswith("CUDA_VISIBLE_DEVICES: ")
+    assert outcome(checks["gpus.claim"]) == ("fail", "gpu_claimed_but_none")
+
+
+def test_a_slot_that_was_given_one_device_of_two(node: Node):
+    data, checks = found(node(CUDA_VISIBLE_DEVICES="1"), slots="GPUs,2,type=main")
+    assert outcome(data) == ("ok", None)
+    assert (data["visible_count"], data["visible_variable"]) == (1, "CUDA_VISIBLE_DEVICES")
+    assert outcome(checks["gpus.claim"]) == ("fail", "gpu_claim_wrong")
+
+
+def test_a_broken_list_that_still_gives_a_device_is_told(node: Node):
+    _, checks = found(node(CUDA_VISIBLE_DEVICES="0,7"))
+    assert outcome(checks["gpus.slot"]) == ("ok", None)
+    assert checks["gpus.slot"]["message"] == "CUDA_VISIBLE_DEVICES: 7 is no device here"
+
+
+def test_gpus_that_nobody_claims_are_noted(node: Node):
+    _, checks = found(node())
+    assert outcome(checks["gpus.claim"]) == ("ok", None)
+    assert checks["gpus.claim"]["message"] == "2 GPUs here, and GLIDEIN_Resource_Slots claims none"
+
+
+SMI = """#!/bin/sh
+[ "$GPU_SMI" = fail ] && { echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18; }
+echo 'NVIDIA A40, GPU-11111111-aaaa-4000-8000-000000000001, 46080, 550.54.15'
+echo 'NVIDIA A100-SXM4-40GB, GPU-22222222-bbbb-4000-8000-000000000002, '"$GPU_SMI"', 550.54.15'
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "word"),
+    [("40960", "ok", None), ("81920", "fail", "memory.total: 81920 here, 40960 by NVML"), ("fail", "fail", "code 18")],
+)
+def test_nvidia_smi_is_compared_when_asked_for(node: Node, tmp_path: Path, says, status, word):
+    write(tmp_path, {"bin/nvidia-smi": SMI})
+    (tmp_path / "bin/nvidia-smi").chmod(0o755)
+    path = f"{tmp_path}/bin:/usr/bin:/bin"
+    _, checks = found(node(PROBE_NVIDIA_SMI="1", PATH=path, GPU_SMI=says))
+    assert checks["gpus.nvidia_smi"]["status"] == status
+    assert word is None or word in checks["gpus.nvidia_smi"]["message"]
+
+
+def test_nvidia_smi_costs_nothing_where_nobody_asks(node: Node):
+    assert "gpus.nvidia_smi" not in found(node())[1]
