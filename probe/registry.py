@@ -42,6 +42,14 @@ def _no_cvmfs(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Option
     return _module("cvmfs_inside").idle(host, settings, earlier)  # type: ignore[no-any-return]  # its own function
 
 
+def _no_gpu(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Optional[Findings]:
+    return _module("gpu_signs").nothing(host, settings)  # type: ignore[no-any-return]  # its own function
+
+
+def _no_gpu_to_try(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Optional[Findings]:
+    return _module("gpu_signs").nothing_to_try(host, settings, earlier)  # type: ignore[no-any-return]  # its own function
+
+
 ON_THE_WAY = ("runtimes", "work_folder", "first_start", "singularity")
 Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
 
@@ -79,5 +87,6 @@ DETECTORS = [
     _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces", "first_start")),
     _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity"), _no_cvmfs),
     _row("images", "images", ("work_folder", "cvmfs", "singularity"), _no_images),
+    _row("gpu_container", "gpu_container", ("work_folder", "gpus", "singularity", "images"), _no_gpu_to_try),
 ]
     _row("gpu_container", "gpu_container", ("work_folder", "gpus", "singularity", "images"), _no_gpu_to_try),
