@@ -31,7 +31,7 @@ OUTPUT = Path("/reports/report.json")  # for a probe that cannot write to its st
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 # A glidein is a shell that starts programs as its children. Apptainer tells the difference: below another container, an
 # unpacked one finds its own session folder only as the child of a process that was started there (1.4.5).
-FROM_A_SHELL = ("/bin/bash", "-c", '"$@"; exit $?', "glidein")
+FROM_A_SHELL = ("/bin/sh", "-c", '"$@"; exit $?', "glidein")
 DYING_S = 1.0  # what killed processes get to vanish in
 PROBE_GRACE_S = 6.0  # after its deadline the probe is taken for hung
 

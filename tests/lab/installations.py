@@ -53,8 +53,10 @@ modulefile() {  # NAME COMMAND: a module of one command
 }
 """
 INIT = '. /usr/share/modules/init/bash; module use /lab/modulefiles; exec "$@"'
-# GlideinWMS: singularity_test_bin with "module,singularitypro" and "module,singularity".
+# GlideinWMS: singularity_test_bin with "module,singularitypro" and "module,singularity". The shell between, dash, has
+# dropped the function.
 LOADED = """
+. /usr/share/modules/init/bash
 for name in singularitypro singularity; do
     path=$(module load $name > /dev/null 2>&1; which singularity) && exec "$path" "$@"
 done
