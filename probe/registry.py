@@ -59,14 +59,6 @@ def _row(name: str, module: str, needs: Tuple[str, ...] = (), idle: Idle = lambd
         return _module(module).detect(*arguments)  # type: ignore[no-any-return]  # each detector's own function
 
     unknown: Callable[..., Any] = lambda *arguments: _module(module).unknown(*arguments)  # noqa: E731  as short as it is
-def _no_gpu(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Optional[Findings]:
-    return _module("gpu_signs").nothing(host, settings)  # type: ignore[no-any-return]  # its own function
-
-
-def _no_gpu_to_try(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Optional[Findings]:
-    return _module("gpu_signs").nothing_to_try(host, settings, earlier)  # type: ignore[no-any-return]  # its own function
-
-
     # Those on the way to the verdict are imported here while others run; the rest in their own children, side by side.
     load = (lambda: _module(module)) if name in ON_THE_WAY else (lambda: None)
     return Detector(name, detect, unknown, needs, load, idle)
@@ -89,4 +81,3 @@ DETECTORS = [
     _row("images", "images", ("work_folder", "cvmfs", "singularity"), _no_images),
     _row("gpu_container", "gpu_container", ("work_folder", "gpus", "singularity", "images"), _no_gpu_to_try),
 ]
-    _row("gpu_container", "gpu_container", ("work_folder", "gpus", "singularity", "images"), _no_gpu_to_try),
