@@ -69,8 +69,7 @@ def ads_of_pool(pool: str, further: str | None, prefix: str | None, bindings: An
         found = collector.query(
             bindings.AdTypes.Startd, constraint=constraint_of(attributes, further), projection=["Name", *attributes]
         )
-    except (OSError, RuntimeError, ValueError, SyntaxError) as error:
-        # HTCondorException is a RuntimeError, ClassAdException too; a wrong constraint is a ValueError or SyntaxError.
+    except (bindings.HTCondorException, OSError, ValueError) as error:
         message = f"The collector of pool {pool} gave no ads: {error}."
         raise PoolSilent(message, f"Look whether this works here: condor_status -pool {pool} -limit 1") from error
     for ad in found:

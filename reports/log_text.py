@@ -68,8 +68,10 @@ class LogText:
             yield from self._blocks.feed(b"", number, offset + len(text))
             return
         for line in text.removesuffix(b"\n").split(b"\n"):
-            yield from self._line(line, number, offset)
+            if self._section or MARK in line or line.startswith(_SECTION_BEGINS):
+                yield from self._line(line, number, offset)
             offset, number = offset + len(line) + 1, number + 1
+        yield from self._blocks.feed(b"", number, offset)
 
     def _line(self, line: bytes, number: int, offset: int) -> Iterator[Block | Broken]:
         if self._section is not None:

@@ -196,10 +196,10 @@ def test_what_cannot_be_read_is_named_and_passed_over(folder: Path, harvest: Har
         (folder / f"job.{number}.0.out").write_bytes(block())
     opened = os.open
 
-    def refuse(path: str, *rest: object, dir_fd: int) -> int:  # root may read everything
+    def refuse(path: str, flags: int, *, dir_fd: int) -> int:  # root may read everything
         if path == "job.1.0.out":
             raise PermissionError(13, "Permission denied")
-        return opened(path, os.O_RDONLY, dir_fd=dir_fd)
+        return opened(path, flags, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", refuse)
     data = harvest(code=1)
