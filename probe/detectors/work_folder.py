@@ -1,7 +1,9 @@
 """This run's work folder, with our own image in it, in the first scratch folder that takes it."""
 
 import os
-from typing import Any, Dict, Iterator, List
+import re
+import stat
+from typing import Any, Dict, Iterable, Iterator, List
 
 from probe import minimal_image
 from probe.engine import Findings
@@ -9,6 +11,8 @@ from probe.host import Host
 from probe.settings import Settings
 
 LIMIT_S = 4.0
+# No run lasts as long. A process id would tell sooner, but not in another container that shares the folder.
+FORGOTTEN_S = 3600.0
 # Memory, where nothing else can be written: the container test is worth more than a tidy place.
 LAST_RESORT = "/dev/shm"  # noqa: S108  a folder of our own is made in it
 
@@ -44,7 +48,10 @@ def _fill(work_folder: str, arch: str) -> Dict[str, Any]:
 
 
 def remove(work_folders: List[str], traces: List[str]) -> None:
-    """Remove work folders, what a killed start left in them, and empty folders that were not there. May hang."""
+    """Remove work folders with what a killed start left in them, empty folders that were not there, and forgotten ones.
+
+    May hang.
+    """
     import shutil
 
     for work_folder in work_folders:
@@ -54,6 +61,33 @@ def remove(work_folders: List[str], traces: List[str]) -> None:
             os.rmdir(path)
         except OSError:  # not made after all, or in use by somebody else meanwhile
             pass
+    for work_folder in forgotten(os.path.dirname(work_folder) for work_folder in work_folders):
+        shutil.rmtree(work_folder, ignore_errors=True)  # follows no link
+
+
+def forgotten(folders: Iterable[str]) -> List[str]:
+    """Our own work folders in these folders whose run is long over: it was killed before it could remove them."""
+    import time
+
+    found = []
+    for folder in folders:
+        for name in _names(folder):
+            path = os.path.join(folder, name)
+            try:
+                status = os.lstat(path)
+            except OSError:  # gone meanwhile
+                continue
+            ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if ours and time.time() - status.st_mtime > FORGOTTEN_S:
+                found.append(path)
+    return found
+
+
+def _names(folder: str) -> List[str]:
+    try:
+        return [name for name in os.listdir(folder) if re.match(r"singularity-probe-[0-9a-f]{16}\Z", name)]
+    except OSError:
+        return []
 
 
 def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:

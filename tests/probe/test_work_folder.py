@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,42 @@ def test_a_folder_that_is_there_already_is_somebody_elses(tmp_path: Path):
     with pytest.raises(FileExistsError):
         work_folder.prepare(str(tmp_path / "work"), ARCH)
     assert (tmp_path / "work").is_dir()
+
+
+OLD, NEW = "singularity-probe-" + "0" * 16, "singularity-probe-" + "1" * 16
+
+
+def aged(path: Path, age_s: float) -> None:
+    then = time.time() - age_s
+    os.utime(path, (then, then), follow_symlinks=False)
+
+
+def test_a_run_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    scratch = tmp_path / "scratch"
+    (scratch / OLD / "image/bin").mkdir(parents=True)
+    (scratch / OLD / "image/link").symlink_to(elsewhere)
+    others = [NEW, "singularity-probe-of-mine", OLD + ".bak", "other"]
+    for name in others:
+        (scratch / name).mkdir()
+    linked = "singularity-probe-" + "2" * 16
+    (scratch / linked).symlink_to(elsewhere)
+    for name in (OLD, *others[1:], linked):
+        aged(scratch / name, 7200)
+    work_folder.remove([str(scratch / "singularity-probe-id")], [])
+    assert {path.name for path in scratch.iterdir()} == {*others, linked}
+    assert (elsewhere / "file").exists()
+
+
+def test_what_another_user_left_is_not_ours_to_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / OLD).mkdir()
+    aged(tmp_path / OLD, 7200)
+    assert work_folder.forgotten([str(tmp_path)]) == [str(tmp_path / OLD)]
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert work_folder.forgotten([str(tmp_path)]) == []
+
+
+def test_a_folder_that_cannot_be_listed_holds_nothing_forgotten(tmp_path: Path):
+    assert work_folder.forgotten([str(tmp_path / "no")]) == []
