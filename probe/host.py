@@ -96,6 +96,14 @@ class Host:
 
         return relay.call_each(calls, limits_s)
 
+    def attempt_by_place(
+        self, calls: Dict[str, List[Any]], limits_s: Dict[str, float], places: Dict[str, str]
+    ) -> Dict[str, workers.Result]:
+        """The same, one child a place (a mount); what hangs there spares the place the other attempts."""
+        from probe import relay
+
+        return relay.call_by_place(calls, limits_s, places)
+
     def limit(self, wanted_s: float, share: float = 1.0) -> float:
         """A time limit: what is wanted, but no more than a share of what is left of the deadline (0.2 s at least)."""
         return max(0.2, min(wanted_s, (self.ends_at - time.monotonic()) * share))

@@ -8,12 +8,12 @@ from typing import Any, Dict
 TEXT_DEFAULT = 256
 TEXTS: Dict[str, int] = dict.fromkeys(("path", "mount_dir", "read", "home"), 4096)
 TEXTS.update(dict.fromkeys(("message", "uid_map", "version_text", "host", "proxy", "url", "target", "issuer"), 1024))
-TEXTS.update({"id": 512, "ref": 2048, "remedy": 2048, "command": 8192, "audience": 1024})
+TEXTS.update({"id": 512, "ref": 2048, "left_out": 2048, "remedy": 2048, "command": 8192, "audience": 1024})
 
 LISTS = {
     "repositories": 256, "images": 1024, "checks": 2048, "runtimes": 32, "devices": 64, "outbound": 32, "proxies": 16,
     "scratch": 16, "alternatives": 16, "credentials": 32, "delivery": 32, "steps": 32, "cpu_flags": 64, "visible": 64,
-    "controllers": 32, "proc_masked": 64, "audience": 16,
+    "controllers": 32, "keys": 32, "proc_masked": 64, "audience": 16,
 }  # fmt: skip
 
 # Maps whose names are not ours: one limit for all their values.

@@ -34,8 +34,17 @@ def _no_credentials(host: Host, _settings: Settings, _earlier: Dict[str, Any]) -
     return {"data": [], "checks": []}
 
 
+# What of the glidein's settings names images (detectors/image_places.py).
+IMAGE_SETTINGS = (
+    "SINGULARITY_IMAGES_DICT", "SINGULARITY_IMAGE_DEFAULT6", "SINGULARITY_IMAGE_DEFAULT7", "SINGULARITY_IMAGE_DEFAULT",
+    "APPTAINER_TEST_IMAGE",
+)  # fmt: skip
+
+
 def _no_images(_host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Optional[Findings]:
-    return None if settings.images or settings.configured("SINGULARITY_IMAGES_DICT") else {"data": [], "checks": []}
+    if settings.images or any(settings.configured(name) for name in IMAGE_SETTINGS):
+        return None
+    return {"data": {"rows": [], "coverage": None}, "checks": []}
 
 
 def _no_cvmfs(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Optional[Findings]:

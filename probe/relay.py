@@ -24,8 +24,8 @@ def call_each(calls: Dict[str, Call], limits_s: Dict[str, float], children: int 
 
     What hangs since an earlier run is not called again.
     """
-    results = {name: _stuck_since_earlier() for name in calls if workers.is_stuck(name)}
-    relay = _Relay(calls, limits_s)
+    results = {name: _untouched("has not answered since an earlier run") for name in calls if workers.is_stuck(name)}
+    relay = _Relay(calls, limits_s, dict(zip(calls, calls)))
     names = [name for name in calls if name not in results]
     for number in range(min(children, len(names))):
         relay.start(names[number::children])
@@ -33,15 +33,34 @@ def call_each(calls: Dict[str, Call], limits_s: Dict[str, float], children: int 
     return results
 
 
-def _stuck_since_earlier() -> Result:
-    return Result("timeout", None, "has not answered since an earlier run", None, 0.0, left_running=True)
+def call_by_place(calls: Dict[str, Call], limits_s: Dict[str, float], places: Dict[str, str]) -> Dict[str, Result]:
+    """The same, where calls go to places (mounts) that hang as a whole: one child a place, and after a call that hangs
+    no other of its place is made, nor in later runs."""
+    groups: Dict[str, List[str]] = {}
+    for name in calls:
+        groups.setdefault(places[name], []).append(name)
+    relay = _Relay(calls, limits_s, places, shares=False)
+    results: Dict[str, Result] = {}
+    for place, names in groups.items():
+        if workers.is_stuck(place):
+            results.update({name: _untouched("has not answered since an earlier run") for name in names})
+        else:
+            relay.start(names)
+    results.update(relay.run())
+    return results
+
+
+def _untouched(detail: str) -> Result:
+    return Result("timeout", None, detail, None, 0.0, left_running=True)
 
 
 class _Relay:
     """Who answers what. A worker is called by the first of the names that it was given."""
 
-    def __init__(self, calls: Dict[str, Call], limits_s: Dict[str, float]) -> None:
-        self._calls, self._limits_s = calls, limits_s
+    def __init__(
+        self, calls: Dict[str, Call], limits_s: Dict[str, float], places: Dict[str, str], shares: bool = True
+    ) -> None:
+        self._calls, self._limits_s, self._places, self._shares = calls, limits_s, places, shares
         self._pool = workers.Pool()
         self._given: Dict[str, List[str]] = {}
         self._results: Dict[str, Result] = {}
@@ -49,7 +68,7 @@ class _Relay:
     def start(self, names: List[str]) -> None:
         if names:
             self._given[names[0]] = names
-            calls = [(name, self._calls[name]) for name in names]
+            calls = [(self._places[name], name, self._calls[name]) for name in names]
             self._pool.start(names[0], self._limits_s[names[0]], _answer, calls)
 
     def run(self) -> Dict[str, Result]:
@@ -67,7 +86,7 @@ class _Relay:
             return
         self._pool.renew(worker, heard + self._limits_s[left[0]])
         # It measures the same, and from earlier on: after this time it ends by itself, so that nothing is called twice.
-        if time.monotonic() - heard > PATIENCE_S and len(left) > 1:
+        if self._shares and time.monotonic() - heard > PATIENCE_S and len(left) > 1:
             self._given[worker] = [name for name in self._given[worker] if name not in left[1:]]
             self.start(left[1::2])
             self.start(left[2::2])
@@ -80,16 +99,19 @@ class _Relay:
         if not left or result.state == "done":
             return left
         self._results[left[0]] = result._replace(value=None)
+        if result.state == "timeout" and not self._shares:
+            self._results.update({name: _untouched("not touched: " + left[0]) for name in left[1:]})
+            return []
         return left[1:]
 
 
-def _answer(calls: List[Tuple[str, Call]]) -> Iterator[Dict[str, Any]]:
+def _answer(calls: List[Tuple[str, str, Call]]) -> Iterator[Dict[str, Any]]:
     """In the child: all answers so far, after each call."""
     answers: Dict[str, Any] = {}
-    for name, call in calls:
+    for place, name, call in calls:
         before = time.monotonic()
         yield answers
-        stuck.set_name(name)
+        stuck.set_name(place)
         began = time.monotonic()
         answers[name] = dict(workers.call_in_turn([call])[0], duration_s=time.monotonic() - began)
         if time.monotonic() - before > PATIENCE_S:

@@ -34,6 +34,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
     if run.findings.get("host", {}).get("state", "done") != "done":
         # A report that was cut short still says of which node it is: the kernel tells that without a file.
         data["host"]["hostname"] = data["host"]["hostname"] or os.uname().nodename
+    data["images"], image_coverage = data["images"]["rows"], data["images"]["coverage"]
     for runtime in data["runtimes"]:
         runtime["chosen"] = runtime["path"] == data["singularity"]["path"]
     report: Report = {
@@ -47,6 +48,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
         "glidein": {field: value and value[:256] for field, value in settings.identity.items()},
     }
     report.update({name: data[name] for name in SECTIONS})
+    report["image_coverage"] = image_coverage
     report["checks"] = _all_checks(detectors, run)
     report["delivery"] = []
     return fit(clean(report))  # type: ignore[no-any-return]  # a dict comes back as a dict

@@ -100,6 +100,10 @@ class RecordingHost(Host):
         """As attempt_all: what is noted is the same."""
         return self._noted_results(calls, super().attempt_each(calls, limits_s))
 
+    def attempt_by_place(self, calls: "dict", limits_s: "dict", places: "dict") -> "dict":
+        """As attempt_each."""
+        return self._noted_results(calls, super().attempt_by_place(calls, limits_s, places))
+
     def _noted_results(self, calls: "dict", results: "dict") -> "dict":
         for name in calls:
             noted = results[name]._replace(duration_s=round(results[name].duration_s, 3))

@@ -2,39 +2,48 @@
 # ruff: noqa: ANN001 - the rows of a table give the types of its test's arguments
 
 import errno
+import os
+from collections import Counter
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from probe.detectors import images
+from probe.detectors import image_choice, image_places, image_starts
+from probe.registry import IMAGE_SETTINGS
 from tests.probe.samples import exited, killed, not_started, settings, timed_out
 
 
 @pytest.mark.parametrize(
     ("given", "dictionary", "expected"),
     [
-        ([], "", []),
-        (["/a", "docker://b", "/a"], "", ["/a", "docker://b"]),
-        ([], "rhel8:/cvmfs/x,rhel9:/cvmfs/y", ["/cvmfs/x", "/cvmfs/y"]),
-        (["/cvmfs/y"], "rhel8: /cvmfs/x ,default:/cvmfs/y,,broken", ["/cvmfs/y", "/cvmfs/x"]),
-        ([], "a:docker://h:5000/x", ["docker://h:5000/x"]),
+        ([], "", {}),
+        (["/a", "docker://b", "/a"], "", {"/a": [], "docker://b": []}),
+        ([], "rhel8:/cvmfs/x,rhel9:/cvmfs/y", {"/cvmfs/x": ["rhel8"], "/cvmfs/y": ["rhel9"]}),
+        (["/y"], "rhel8: /x ,default:/y,rhel9:/y,,broken", {"/y": ["default", "rhel9"], "/x": ["rhel8"]}),
+        ([], "a:docker://h:5000/x", {"docker://h:5000/x": ["a"]}),
     ],
 )
-def test_the_images_to_try(given, dictionary, expected):
-    assert images.references(settings({"SINGULARITY_IMAGES_DICT": dictionary}, images=given)) == expected
+def test_the_images_to_try_with_their_keys(given, dictionary, expected):
+    assert image_places.references(settings({"SINGULARITY_IMAGES_DICT": dictionary}, images=given)) == expected
+
+
+def test_the_glideins_own_images_have_the_keys_that_they_stand_for():
+    own = {"SINGULARITY_IMAGE_DEFAULT7": "/old7", "APPTAINER_TEST_IMAGE": "/test", "SINGULARITY_IMAGES_DICT": "x:/test"}
+    assert image_places.references(settings(own)) == {"/test": ["x", "test"], "/old7": ["rhel7"]}
+
+
+def test_the_registry_of_detectors_knows_all_settings_that_name_images():
+    assert set(IMAGE_SETTINGS) == {"SINGULARITY_IMAGES_DICT", *image_places.SINGLE}
 
 
 @pytest.mark.parametrize(
-    ("reference", "kind"),
-    [
-        ("docker://a/b", "registry"),
-        ("oras://x", "registry"),
-        ("/a.sif", "path"),
-        ("relative", "path"),
-        ("/a://b", "path"),
-    ],
+    ("reference", "is_url"),
+    [("docker://a/b", True), ("oras://x", True), ("/a.sif", False), ("relative", False), ("/a://b", False)],
 )
-def test_a_url_is_a_registry_image(reference, kind):
-    assert images.kind_of_reference(reference) == kind
+def test_a_url_is_a_registry_image(reference, is_url):
+    assert image_places.is_url(reference) is is_url
 
 
 @pytest.mark.parametrize(
@@ -44,15 +53,17 @@ def test_a_url_is_a_registry_image(reference, kind):
         ("/cvmfs/a/b", "/tmp/c", "/tmp/c/a/b"),
         ("/cvmfs2/a", "/tmp/c", "/cvmfs2/a"),
         ("/data/x.sif", "/tmp/c", "/data/x.sif"),
+        ("x.sif", "/cvmfs", "/work/x.sif"),
+        ("--bind=/etc", "/cvmfs", "/work/--bind=/etc"),  # no option of the runtime's
     ],
 )
 def test_cvmfs_stands_for_wherever_it_is_mounted(reference, mount_dir, path):
-    assert images.place(reference, mount_dir) == path
+    assert image_places.place(reference, mount_dir, "/work") == path
 
 
 NONCE = "9f"
 ANSWER = (
-    f"{NONCE} arch x86_64\n{NONCE} libc glibc 2.34\n{NONCE} uid_map 0 0 1\n"
+    f"{NONCE} arch x86_64\n{NONCE} libc glibc 2.34\n{NONCE} started\n"
     f'{NONCE} os ID="rocky"\n{NONCE} os VERSION_ID="9.4"\n{NONCE} os NAME="Rocky Linux"\n{NONCE} end\n'
 )
 ROCKY = {"id": "rocky", "version_id": "9.4", "name": "Rocky Linux"}
@@ -64,23 +75,24 @@ ROCKY = {"id": "rocky", "version_id": "9.4", "name": "Rocky Linux"}
         (ANSWER, (True, "x86_64", "glibc 2.34", ROCKY)),
         ("noise\r\n" + ANSWER.replace("\n", "\r\n"), (True, "x86_64", "glibc 2.34", ROCKY)),
         (
-            f"{NONCE} arch x86_64\n{NONCE} libc \n{NONCE} musl /lib/ld-musl-x86_64.so.1\n{NONCE} end\n",
+            f"{NONCE} arch x86_64\n{NONCE} libc \n{NONCE} musl /lib/ld-musl-x86_64.so.1\n{NONCE} started\n",
             (True, "x86_64", "musl", None),
         ),
-        (f"{NONCE} arch \n{NONCE} libc \n{NONCE} end\n", (True, None, None, None)),
+        (f"{NONCE} arch \n{NONCE} libc \n{NONCE} started\n{NONCE} end\n", (True, None, None, None)),
         (f"{NONCE} arch x86_64\n", (False, "x86_64", None, None)),
         ("", (False, None, None, None)),
     ],
 )
 def test_the_shells_answer_is_read(stdout, expected):
-    found = images.parse_answer(stdout, NONCE)
-    assert (found["complete"], found["arch"], found["libc"], found["os"]) == expected
+    found = image_starts.parse_answer(stdout, NONCE)
+    assert (found["started"], found["arch"], found["libc"], found["os"]) == expected
 
 
 @pytest.mark.parametrize(
     ("outcome", "status", "reason"),
     [
         (exited(0, ANSWER), "ok", None),
+        (exited(152, ANSWER.partition(f"{NONCE} os")[0]), "ok", None),  # it ended reading an endless os-release
         (exited(0, ""), "fail", "image_start_failed"),
         (exited(255, "", "FATAL:   stat /bin/sh: no such file\n"), "fail", "image_start_failed"),
         (exited(255, "", "FATAL:   while extracting: no space left on device\n"), "fail", "scratch_full"),
@@ -90,18 +102,19 @@ def test_the_shells_answer_is_read(stdout, expected):
             exited(
                 127,
                 "",
-                "/bin/sh: CPU ISA level is lower than required\nFatal glibc error: CPU does not support x86-64-v3\n",
+                "/bin/sh: CPU ISA level is lower than required\n",
             ),
             "fail",
             "image_needs_newer_cpu",
         ),
+        (exited(127, "", "Fatal glibc error: CPU does not support x86-64-v3\n"), "fail", "image_needs_newer_cpu"),
         (killed(9), "fail", "image_start_failed"),
         (not_started(errno.ENOENT), "fail", "image_start_failed"),
         (timed_out(), "timeout", "runtime_timeout"),
     ],
 )
 def test_a_start_of_an_image_is_judged(outcome, status, reason):
-    row = images.judge(outcome, NONCE)
+    row = image_starts.judge(outcome, NONCE)
     assert (row["status"], row["reason"]) == (status, reason)
     assert (row["message"] is None) == (status == "ok")
 
@@ -111,6 +124,7 @@ def test_a_start_of_an_image_is_judged(outcome, status, reason):
     [
         (errno.ENOENT, True, "image_missing"),
         (errno.ELOOP, False, "image_missing"),
+        (errno.ENAMETOOLONG, False, "image_missing"),
         (errno.ENOTCONN, True, "cvmfs_disconnected"),
         (errno.ENOTCONN, False, "image_unreadable"),
         (errno.EIO, True, "image_unreadable"),
@@ -119,9 +133,7 @@ def test_a_start_of_an_image_is_judged(outcome, status, reason):
     ],
 )
 def test_why_an_image_cannot_be_looked_at(error, on_cvmfs, reason):
-    found, message = images._reason_of_errno(error, on_cvmfs)
-    assert found == reason
-    assert message
+    assert image_starts.reason_of_errno(error, on_cvmfs) == reason
 
 
 def test_kinds_of_images_are_told_by_looking(tmp_path):
@@ -130,7 +142,11 @@ def test_kinds_of_images_are_told_by_looking(tmp_path):
     (tmp_path / "text").write_text("hello")
     (tmp_path / "link").symlink_to("folder")
     (tmp_path / "loop").symlink_to("loop")
-    kinds = {name: images.look(str(tmp_path / name)) for name in ("folder", "x.sif", "text", "link", "no", "loop")}
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(10 * 1024**3)
+    kinds = {path.name: image_places.look(str(path)) for path in [*tmp_path.iterdir(), tmp_path / "no"]}
     assert {name: found.get("kind") for name, found in kinds.items()} == {
         "folder": "sandbox",
         "x.sif": "sif",
@@ -138,5 +154,99 @@ def test_kinds_of_images_are_told_by_looking(tmp_path):
         "link": "sandbox",
         "no": None,
         "loop": None,
+        "pipe": None,
+        "zero": None,
+        "sparse": None,
     }
-    assert (kinds["no"]["errno"], kinds["link"]["real"]) == (errno.ENOENT, str(tmp_path / "folder"))
+    assert (kinds["no"]["errno"], kinds["loop"]["errno"]) == (errno.ENOENT, errno.ELOOP)
+    assert kinds["link"]["real"] == str(tmp_path / "folder")
+    assert (kinds["pipe"]["odd"], kinds["zero"]["odd"]) == ("a pipe", "a character device")
+
+
+def test_absolute_links_within_cvmfs_lead_into_where_it_is_mounted(tmp_path):
+    (tmp_path / "r.example/.images/ab").mkdir(parents=True)
+    (tmp_path / "r.example/ns").mkdir()
+    (tmp_path / "r.example/ns/image:1").symlink_to("/cvmfs/r.example/.images/ab")
+    (tmp_path / "r.example/ns/image:latest").symlink_to("image:1")
+    (tmp_path / "r.example/current").symlink_to("/cvmfs/r.example/ns")
+    (tmp_path / "r.example/round").symlink_to("/cvmfs/r.example/round")
+    mount_dir, goal = str(tmp_path), str(tmp_path / "r.example/.images/ab")
+    for name in ("ns/image:1", "ns/image:latest", "current/image:latest", "ns/../ns/./image:1"):
+        path = image_places.place("/cvmfs/r.example/" + name, mount_dir, None)
+        assert image_places.look(path, mount_dir) == {"real": goal, "kind": "sandbox"}
+    assert image_places.look(str(tmp_path / "r.example/round"), mount_dir) == {"errno": errno.ELOOP}
+
+
+def test_links_that_lead_out_of_cvmfs_are_followed_as_the_kernel_does(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert image_places.resolve(str(tmp_path / "link"), "/cvmfs") == str(tmp_path / "elsewhere")
+    assert image_places.resolve("/proc/self/../../etc/./", "/cvmfs") == os.path.realpath("/etc")
+
+
+names = st.lists(st.sampled_from(["a", "b", "..", ".", "", "l", "m"]), max_size=6).map("/".join)
+
+
+@given(path=names)
+def test_paths_are_resolved_as_the_kernel_resolves_them(tmp_path_factory, path):
+    top = tmp_path_factory.mktemp("paths")
+    (top / "a/b").mkdir(parents=True)
+    (top / "b").mkdir()
+    (top / "l").symlink_to("a")
+    (top / "a/m").symlink_to("../b")
+    whole = f"{top}/{path}"
+    try:
+        expected = str(Path(whole).resolve(strict=True))
+    except OSError:
+        expected = None
+    try:
+        mine = image_places.resolve(whole, "/cvmfs")
+        Path(mine).stat()
+    except OSError:
+        mine = None
+    assert mine == expected
+
+
+# --- which images a run tries ---
+
+CATALOGUE = [f"/cvmfs/singularity.opensciencegrid.org/ns/image-{number}:latest" for number in range(650)]
+
+
+def test_few_images_are_all_tried():
+    assert image_choice.choose(CATALOGUE[:50], "node", 7, 50) == CATALOGUE[:50]
+
+
+def test_a_node_tries_each_of_many_images_in_turn():
+    seen = [image for slot in range(480_000, 480_013) for image in image_choice.choose(CATALOGUE, "node", slot, 50)]
+    assert sorted(seen) == sorted(CATALOGUE)
+
+
+def test_the_hour_makes_the_slot():
+    assert image_choice.slot_of(7199.9) == 1
+
+
+def test_an_image_that_goes_moves_no_other():
+    order = image_choice.ranked(CATALOGUE, "node")
+    assert image_choice.ranked(CATALOGUE[1:], "node") == [image for image in order if image != CATALOGUE[0]]
+
+
+def test_a_fleet_covers_all_images_evenly(capsys):
+    """650 images, 1000 nodes, 50 images a run: how often an image is tried within so many hours."""
+    orders = [image_choice.ranked(CATALOGUE, f"node{number}.example") for number in range(1000)]
+    rows = []
+    for hours in (1, 6, 13, 24):
+        counts = Counter(
+            image
+            for order in orders
+            for slot in range(480_000, 480_000 + hours)
+            for image in image_choice.stretch(order, slot, 50)
+        )
+        mean = 1000 * hours * 50 / 650
+        rows.append((hours, len(counts), min(counts.values()), max(counts.values()), round(mean, 1)))
+        assert len(counts) == 650
+        # Within five standard deviations of independent draws; a whole turn of each node leaves no deviation at all.
+        spread = 0 if hours == 13 else 5 * mean**0.5
+        assert mean - spread <= min(counts.values()) <= max(counts.values()) <= mean + spread
+    with capsys.disabled():
+        print("\nhours  images  least  most  mean")  # noqa: T201 - the table is what the test is read for
+        print("\n".join("{:5}  {:6}  {:5}  {:4}  {}".format(*row) for row in rows))  # noqa: T201 - as above

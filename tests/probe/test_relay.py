@@ -102,3 +102,26 @@ def test_what_hangs_since_an_earlier_run_is_not_called(record: Path, monkeypatch
 
 def test_no_calls_are_no_processes():
     assert relay.call_each({}, {}) == {}
+
+
+def test_a_place_that_hangs_is_touched_once(record: Path):
+    calls = {name: [hang if name == "b" else note, str(record), name] for name in "abcd"}
+    places = {"a": "/one", "b": "/one", "c": "/one", "d": "/other"}
+    results = relay.call_by_place(calls, dict.fromkeys(calls, 0.4), places)
+    assert {name: result.state for name, result in results.items()} == {
+        "a": "done", "b": "timeout", "c": "timeout", "d": "done",
+    }  # fmt: skip
+    assert sorted(line.split()[1] for line in record.read_text().splitlines()) == ["a", "b", "d"]
+
+
+def test_after_a_slow_one_its_place_is_gone_on_with(record: Path):
+    calls = {name: [slow if name == "a" else note, str(record), name] for name in "abc"}
+    results = relay.call_by_place(calls, dict.fromkeys(calls, 5.0), dict.fromkeys(calls, "/one"))
+    assert {result.state for result in results.values()} == {"done"}
+
+
+def test_a_place_that_hangs_since_an_earlier_run_is_left_alone(record: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers, "is_stuck", lambda name: name == "/one")
+    calls = {name: [note, str(record), name] for name in "ab"}
+    results = relay.call_by_place(calls, dict.fromkeys(calls, 1.0), {"a": "/one", "b": "/other"})
+    assert (results["a"].state, results["b"].state) == ("timeout", "done")
