@@ -43,7 +43,7 @@ def post(sending: Sending, body: str, report_id: str) -> Iterator[Dict[str, Any]
         is_secure = sending.url.startswith("https:")
         if sending.token_file:
             yield {"doing": "reading " + sending.token_file, "reason": "token_unusable"}
-            token = usable_token(sending.token_file, time.time())
+            token = usable_token(sending.token_file, sending.url, time.time())
         where = "proxy " + without_password(sending.proxy) if sending.proxy else host
         unreachable = "proxy_failed" if sending.proxy else "network_unreachable"
         yield {"doing": "connecting to " + where, "reason": unreachable}
@@ -102,15 +102,17 @@ def is_bypassed(host: str, port: int, no_proxy: str) -> bool:
     return False
 
 
-def usable_token(path: str, now: float) -> str:
-    """The token in a file, read afresh: whoever renews it replaces the file. Raises Failed."""
+def usable_token(path: str, url: str, now: float) -> str:
+    """The token for a URL in a file, read afresh: whoever renews it replaces the file. Raises Failed."""
     try:
         with open(path, "rb") as stream:
-            words = stream.read(TOKEN_LIMIT_BYTES).split()
+            text = stream.read(TOKEN_LIMIT_BYTES)
     except OSError as error:
         raise Failed("token_unusable", "{}: {}".format(path, error.strerror)) from None
+    words = _listed(text, url) if text.startswith(b"(") else text.split()
     if len(words) != 1 or not all(33 <= byte <= 126 for byte in words[0]):
-        raise Failed("token_unusable", path + ": does not hold one token")
+        what = "no token for this URL is in it" if text.startswith(b"(") else "does not hold one token"
+        raise Failed("token_unusable", "{}: {}".format(path, what))
     token = words[0].decode("ascii")
     from probe.detectors.credentials import describe_token
 
@@ -120,6 +122,14 @@ def usable_token(path: str, now: float) -> str:
         message = "{}: the token expired at {}, this node's clock says {}; not sent"
         raise Failed("token_expired", message.format(path, expires_at, clock))
     return token
+
+
+def _listed(text: bytes, url: str) -> List[bytes]:
+    """The tokens for a URL in GlideinWMS's ``tokens_arr``: bash's ``([URL]="TOKEN" ...)``, written by its _glog_init_tokens."""
+    import re
+
+    found = re.findall(rb'\["?([^]"]+)"?\]="([^"]*)"', text)
+    return [token for name, token in found if name.rstrip(b"/") == url.encode("utf-8").rstrip(b"/")]
 
 
 def _headers(token: Optional[str]) -> Dict[str, str]:

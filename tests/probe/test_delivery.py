@@ -139,6 +139,12 @@ SITUATIONS = {
     "the address is no http URL": Situation(taking("ftp://x"), ["network_unreachable"], "not an http or https URL"),
     # The token
     "the token is good": Situation(taking("{plain}/201", token_file="{folder}/good"), [None], "stored"),
+    "the token is in GlideinWMS's list of tokens": Situation(
+        taking("{plain}/201", token_file="tokens_arr"), [None], "stored", {}, {"GLIDEIN_WORK_DIR": "{folder}"}
+    ),
+    "GlideinWMS's list has no token for this URL": Situation(
+        taking("{plain}/200", token_file="{folder}/tokens_arr"), ["token_unusable"], "no token for this URL"
+    ),
     "the token file is missing": Situation(
         taking("{plain}/201", token_file="{folder}/no token"), ["token_unusable"], "no token: No such file"
     ),
@@ -217,6 +223,7 @@ SITUATIONS = {
 def places(world: World, tmp_path: Path) -> dict[str, str]:
     for name, text in {
         "good": jwt(3600), "expired": jwt(-60), "two words": f"{SECRET} {SECRET}",
+        "tokens_arr": f'([https://other/]="{SECRET}" [{world.plain}/201/]="{jwt(3600)}" )',
     }.items():  # fmt: skip
         (world.folder / name).write_text(text + "\n")
     return {
@@ -300,6 +307,16 @@ def test_a_renewed_token_is_read_again_between_tries(world: World, tmp_path: Pat
     assert [row["authorization"] for row in world.received() if row["report_id"] == report["report_id"]] == [
         "Bearer " + renewed
     ]
+
+
+def test_the_token_of_this_collector_is_taken_from_the_list(tmp_path: Path):
+    declared = 'declare -A a; a[https://x/1]=one; a["https://y/"]=two; t=$(declare -p a); echo "${t#*=}"'
+    path = tmp_path / "tokens_arr"
+    path.write_bytes(subprocess.run(["bash", "-c", declared], check=True, capture_output=True).stdout)
+    assert posting.usable_token(str(path), "https://x/1", 0) == "one"
+    assert posting.usable_token(str(path), "https://y", 0) == "two"
+    with pytest.raises(posting.Failed):
+        posting.usable_token(str(path), "https://x", 0)
 
 
 def test_the_report_goes_compressed_to_the_collectors_path(world: World):
