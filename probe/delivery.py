@@ -113,7 +113,8 @@ def _sending(settings: Settings, environment: Mapping[str, str], proxy: Optional
     # Periodic scripts run in a folder of their own; what a glidein brings along lies in the glidein's.
     folder = settings.configured("GLIDEIN_WORK_DIR") or ""
     token_file, ca_file = (name and os.path.join(folder, name) for name in (settings.token_file, settings.ca_file))
-    return Sending(settings.collector or "", proxy, token_file, ca_file, environment.get("X509_CERT_DIR"), limit_s)
+    ca_folder = environment.get("X509_CERT_DIR") or settings.configured("X509_CERT_DIR")
+    return Sending(settings.collector or "", proxy, token_file, ca_file, ca_folder, limit_s)
 
 
 def _pause_s(turn: int, ways: int, attempt: Delivered) -> float:

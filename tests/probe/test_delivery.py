@@ -165,6 +165,9 @@ SITUATIONS = {
     "its authority is in X509_CERT_DIR": Situation(
         taking("{tls}/201"), [None], "stored", {"X509_CERT_DIR": "{folder}/hashed"}
     ),
+    "its authority is in the glidein's X509_CERT_DIR": Situation(
+        taking("{tls}/201"), [None], "stored", {}, {"X509_CERT_DIR": "{folder}/hashed"}
+    ),
     "its authority is in SSL_CERT_FILE": Situation(
         taking("{tls}/201"), [None], "stored", {"SSL_CERT_FILE": "{folder}/ca.pem"}
     ),
