@@ -12,8 +12,8 @@ import pytest
 
 from probe.detectors import gpu_errors, gpu_nvidia, gpus
 from probe.host import Host
-from probe.settings import Settings, combine
 from tests.lab import gpu_standin
+from tests.probe.samples import settings
 
 MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 A40, A100 = "GPU-11111111-aaaa-4000-8000-000000000001", "GPU-22222222-bbbb-4000-8000-000000000002"
@@ -52,14 +52,9 @@ def write(root: Path, files: dict[str, str]) -> None:
         (root / name).write_text(text)
 
 
-def settings_of(slots: str | None = None) -> Settings:
-    glidein = {"GLIDEIN_Resource_Slots": slots} if slots else {}
-    return combine("manual", {}, {}, None, "", glidein)
-
-
 def found(host: Host, slots: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report's gpus, and its checks by id."""
-    (findings,) = gpus.detect(host, settings_of(slots), {})
+    (findings,) = gpus.detect(host, settings({"GLIDEIN_Resource_Slots": slots} if slots else {}), {})
     findings = json.loads(json.dumps(findings))
     return findings["data"], {row["id"]: row for row in findings["checks"]}
 
