@@ -71,7 +71,8 @@ class _Bounded(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()  # which may find the next request in what was received already
         self._is_answering = self._has_request()
-        self._start_timer(self.bounds.request_timeout_s if self._is_answering else self.bounds.header_timeout_s)
+        is_busy = self._is_answering or self.transport.get_write_buffer_size() > 0
+        self._start_timer(self.bounds.request_timeout_s if is_busy else self.bounds.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -89,8 +90,7 @@ class _Bounded(H11Protocol):
 
     def _start_timer(self, after_s: float) -> None:
         self._stop_timer()
-        if not self.transport.is_closing():
-            self._timer = self.loop.call_later(after_s, self._on_time_out)
+        self._timer = self.loop.call_later(after_s, self._on_time_out)
 
     def _stop_timer(self) -> None:
         if self._timer:
@@ -98,11 +98,9 @@ class _Bounded(H11Protocol):
             self._timer = None
 
     def _on_time_out(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self._is_answering:
+        if self._is_answering or self.transport.is_closing() or self.transport.get_write_buffer_size():
             self.bounds.tell("408", "slow")
-            self.transport.abort()  # a client that takes nothing would keep a polite end waiting as well
+            self.transport.abort()  # a client that takes nothing would keep a polite end waiting for ever
         else:
             self._refuse(HttpProblem(408, "the request's headers did not arrive in time", "slow"))
 

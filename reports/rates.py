@@ -10,7 +10,7 @@ _SENDERS = 20_000
 class Rates:
     """`per_s` reports in the long run, `burst` at once, for each sender. With `per_s` 0 there is no limit.
 
-    A request is let in while its sender has anything left, and its reports are charged as they are counted: a batch may
+    A request is let in while its sender has one left, and its reports are charged as they are counted: a batch may
     run into debt, which the sender then waits out. So no batch is too large for the bucket.
     """
 
@@ -26,7 +26,7 @@ class Rates:
         if not sender or not self._per_s:
             return 0.0
         left = self._now_left(sender)
-        return 0.0 if left > 0 else max(-left, 1.0) / self._per_s
+        return max(0.0, 1.0 - left) / self._per_s
 
     def charge(self, sender: str, reports: int) -> None:
         """Count `reports` against a sender."""
