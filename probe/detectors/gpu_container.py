@@ -252,7 +252,12 @@ def _judge_image(node: Node, gpus: Dict[str, Any], row: Dict[str, Any], outcome:
     called = parse(outcome.stdout, node.nonce) if outcome else Called(False, None, None, None)
     if outcome and (called.loaded or "error while loading" in outcome.stderr):
         facts.update(tried=["loader"] + (["cuinit"] if called.code is not None else []), cuinit=called.code)
-        return check(identifier, *judge_call(outcome, called), duration_s=outcome.duration_s, **facts)
+        judgement = judge_call(outcome, called)
+        if "libcuda.so.1: cannot open" in (judgement.message or ""):
+            # Apptainer leaves it to the image's own environment, as it writes it when it builds one.
+            message = "the image's LD_LIBRARY_PATH does not name {}: {}".format(LIBRARIES, judgement.message)
+            judgement = judgement._replace(message=message)
+        return check(identifier, *judgement, duration_s=outcome.duration_s, **facts)
     if is_too_new(needs, row["libc"]):
         message = "the driver's libraries need glibc {}, the image has {}".format(needs, row["libc"])
         return check(identifier, "fail", "gpu_library_glibc_too_new", message, **facts)
