@@ -59,6 +59,8 @@ ATTRIBUTES = {
 # They differ from run to run though nothing has changed on the node.
 VOLATILE = ("PROBE_REPORT_ID", "PROBE_TIME", "PROBE_CHANGED", "PROBE_REPORT")
 CHANGES_LIMIT = 20
+# Where the numbers of an RFC 3339 time stand.
+PARTS = ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))
 
 
 def quote(text: str) -> str:
@@ -115,11 +117,12 @@ def _changed(report: Dict[str, Any]) -> Optional[str]:
 
 
 def epoch(created_at: str) -> int:
-    """Seconds since the epoch for a time of a report."""
-    import calendar
-    import time
-
-    return calendar.timegm(time.strptime(created_at[:19], "%Y-%m-%dT%H:%M:%S"))
+    """Seconds since the epoch for a time of a report; without calendar and time.strptime, which take 20 ms to import."""
+    year, month, day, hour, minute, second = [int(created_at[at:end]) for at, end in PARTS]
+    # The year begins in March, so that a leap day is its last one.
+    year, month = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    days = year * 365 + year // 4 - year // 100 + year // 400 + (month * 153 + 2) // 5 + day - 719469
+    return ((days * 24 + hour) * 60 + minute) * 60 + second
 
 
 def lines(values: Dict[str, Value]) -> str:

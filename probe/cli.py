@@ -1,13 +1,16 @@
-"""Which program this is: a command that somebody typed, a GlideinWMS custom script, a startd_cron job."""
+"""Which program this is: a command that somebody typed, or a GlideinWMS custom script."""
 
 import os
 import sys
-from typing import List, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # a periodic run starts its container before it has time for typing
+    from typing import List, Optional
 
 COMMANDS = ("run", "explain", "startd-cron")
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: "Optional[List[str]]" = None) -> int:
     """Run the program; returns its exit code."""
     import gc
 
@@ -15,13 +18,28 @@ def main(arguments: Optional[List[str]] = None) -> int:
     gc.disable()  # a short life with little garbage; each child would copy what a collection touches
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) == 2 and given[0] not in COMMANDS and not given[0].startswith("-"):
-        from probe import glidein
+        from probe import glidein_call
 
-        if glidein.is_config(given[0]):
-            return glidein.main(given[0])
+        if glidein_call.is_config(given[0]):
+            return _custom_script(given[0])
     from probe import by_hand
 
     return by_hand.main(given)
+
+
+def _custom_script(config: str) -> int:
+    """What takes longest begins first: the remembered container start, in the keeper; only then the rest is imported."""
+    from probe import glidein_call, keeper
+
+    folder, periodic = glidein_call.folder_of(config), glidein_call.is_periodic(config)
+    kept = keeper.Keeper(folder, config, periodic)
+    if periodic:
+        from probe import bytecode_cache
+
+        bytecode_cache.install(folder)
+    from probe import glidein
+
+    return glidein.main(config, periodic, kept)
 
 
 def keep_standard_descriptors() -> None:

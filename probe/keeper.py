@@ -24,11 +24,6 @@ FOLDER, NONCE = "\1folder", "\1nonce"
 SIGKILL = 9
 
 
-def folder_of(config: str) -> str:
-    """Where runs of the glidein with this glidein_config remember things; PROBE_STATE in the environment says otherwise."""
-    return os.environ.get("PROBE_STATE") or os.path.join(os.path.dirname(os.path.abspath(config)), ".singularity-probe")
-
-
 class Keeper:
     """The run's side. ``receive`` what the child sends, in the order ``lock``, ``config``, ``memory``, ``start``."""
 

@@ -44,12 +44,13 @@ def surroundings(settings: Settings, environment: Mapping[str, str], boot_id: st
         del chosen[name]
     names = (*GLIDEIN_SETTINGS, *GLIDEIN_NAMES.values())
     told = [name for name in environment if name.startswith(("APPTAINER", "SINGULARITY", "GLIDEIN_SINGULARITY"))]
-    return {
+    found = {
         "settings": chosen,
         "glidein": {name: settings.glidein[name] for name in names if name in settings.glidein},
         "environment": {name: environment[name] for name in sorted([*VARIABLES, *told]) if name in environment},
         "machine": [boot_id, os.uname().nodename, os.uname().release, os.geteuid()],
     }
+    return dict(json.loads(json.dumps(found)))  # as it comes back: a tuple is a list then
 
 
 def identities(paths: List[str]) -> Dict[str, Optional[List[int]]]:

@@ -4,7 +4,6 @@ The startd publishes what is printed and drops what is not printed again; it end
 SIGKILL. The lines leave in one piece before anything is sent anywhere else.
 """
 
-import os
 from typing import Any, Dict
 
 EXIT_OK = 0
@@ -13,12 +12,12 @@ EXIT_OK = 0
 def run(settings: Any) -> int:
     """Look, print the attributes, deliver the report; returns the exit code."""
     from probe.look import deliver, report_of_node
-    from probe.messages import say
+    from probe.messages import print_whole, say
 
     for warning in settings.warnings:
         say("warning: " + warning)
     report = report_of_node(settings)
-    _print(ad(settings, report))
+    print_whole(ad(settings, report))
     deliver(settings, report)
     return EXIT_OK
 
@@ -38,12 +37,3 @@ def ad(settings: Any, report: Dict[str, Any]) -> str:
         packed = packing.attribute(report)
         values["PROBE_REPORT"] = classad.LongText(packed) if packed else None
     return classad.lines(values)
-
-
-def _print(text: str) -> None:
-    data = text.encode("utf-8", "replace")
-    try:
-        while data:
-            data = data[os.write(1, data) :]
-    except OSError:  # the startd went away
-        pass

@@ -24,9 +24,31 @@ become() {
     "$1" -EsSB -c 'import sys, zlib; sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1 || return
     python=$1
     shift
-    exec "$python" -EsSB "$0" "$@"
+    start "$@"
 }
 
+# start [ARGUMENT...]: become $python. Told to run the archive, Python would import 7 ms of modules to do so. The first
+# place to import from would be the working folder.
+start() {
+    exec "$python" -EsSB -c '
+import gc, sys
+gc.disable()
+sys.argv.pop(0)
+sys.path[0] = sys.argv[0]
+from probe.cli import main
+sys.exit(main())' "$0" "$@"
+}
+
+# remembered [ARGUMENT...]: an earlier run of this glidein left the path of the Python that it ran with (probe/memory.py).
+# That one needs no test, and so a periodic run begins sooner. A folder that isn't ours doesn't count.
+remembered() {
+    [ "${GLIDEIN_PERIODIC_SCRIPT-}" = true ] && [ -z "${PROBE_PYTHON:-}" ] || return
+    case ${1-} in */glidein_config) state=${PROBE_STATE:-${1%/*}/.singularity-probe} ;; *) return ;; esac
+    [ -O "$state" ] && [ -r "$state/python" ] && IFS= read -r python <"$state/python" || return
+    case $python in /*python*) [ -x "$python" ] && start "$@" ;; esac
+}
+
+remembered "$@"
 for candidate in "${PROBE_PYTHON:-}" $pythons; do
     become "$candidate" "$@"
 done

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probe import cli, glidein
+from probe import cli, glidein_call
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_a_glidein_config_is_known_by_its_name_or_by_what_it_says(
     tmp_path: Path, name: str, content: str, expected: bool
 ):
     (tmp_path / name).write_text(content, errors="surrogateescape")
-    assert glidein.is_config(str(tmp_path / name)) is expected
+    assert glidein_call.is_config(str(tmp_path / name)) is expected
 
 
 def test_a_glidein_config_that_is_not_there_ends_well(tmp_path: Path):
@@ -61,4 +61,4 @@ def test_a_periodic_run_is_known_by_the_variable_or_else_by_its_folder(
     monkeypatch.delenv("GLIDEIN_PERIODIC_SCRIPT", raising=False)
     if said is not None:
         monkeypatch.setenv("GLIDEIN_PERIODIC_SCRIPT", said)
-    assert glidein.is_periodic(config.format(work=tmp_path / "work")) is expected
+    assert glidein_call.is_periodic(config.format(work=tmp_path / "work")) is expected

@@ -1,0 +1,113 @@
+"""Looking at the node as a custom script does: everything once, and then again what may have changed."""
+
+import os
+import time
+from typing import Any, Dict, NamedTuple, Optional
+
+from probe import memory as memories
+from probe import payload_run, reasons
+from probe.engine import Run
+from probe.keeper import START_LIMIT_S, Keeper
+from probe.look import Looked, compose, look
+from probe.version import VERSION
+
+LOOK_LIMIT_S = 8.0
+
+
+class Told(NamedTuple):
+    """What a run has to tell: a report, its PROBE_STATUS where that is not by the report, what to remember of it."""
+
+    report: Dict[str, Any]
+    status: Optional[str]
+    memory: Optional[Dict[str, Any]]
+
+
+def of_earlier_run(settings: Any, memory: Dict[str, Any]) -> Told:
+    """Another run of this glidein is at work: what the one before it found is told again."""
+    report = _composed(settings, memory["findings"], memory["complete"], time.time(), 0.0)
+    report["remembered"] = memories.remembered(memory, [], time.time())
+    return Told(report, "busy", None)
+
+
+def look_at_node(settings: Any, memory: Optional[Dict[str, Any]], keeper: Keeper) -> Told:
+    """Look again at what may have changed since the run before, or at everything where that does not do."""
+    around = memories.surroundings(settings, os.environ, _boot_id())
+    if settings.trigger == "periodic" and memory and memories.is_fresh(memory, around, time.time(), settings.full_every_s):
+        told = _look_again(settings, memory, keeper)
+        if told:
+            return told
+    return _look_at_all(settings, memory, around, keeper)
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read(64).strip()
+    except OSError:  # an outer container may hide it
+        return ""
+
+
+def _look_again(settings: Any, memory: Dict[str, Any], keeper: Keeper) -> Optional[Told]:
+    """Look at what may have changed; None where the container start or the runtime's files are not as they were."""
+    names = memories.again(memory, list(memory["findings"]))
+    looked = look(settings, names)
+    if looked.run.interrupted:
+        return _interrupted(settings, memory, looked)
+    identity = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, list(memory["files"]))
+    __import__("probe.report")  # while the container is still at work
+    __import__("probe.glidein_telling")
+    if identity.value != memory["files"] or not _starts_as_before(memory, keeper):
+        return None
+    findings = dict(memory["findings"], **looked.run.findings)
+    folder = str(looked.host.facts()["folder"])
+    changed = memories.changes(memory, findings, folder)
+    report = _composed(settings, findings, looked.run.complete, looked.began, time.time() - looked.began)
+    report["changes_since"] = changed
+    report["remembered"] = memories.remembered(memory, [*names, "singularity"], looked.began)
+    return Told(report, None, dict(memory, findings=findings, folder=folder) if changed and looked.run.complete else None)
+
+
+def _interrupted(settings: Any, memory: Dict[str, Any], looked: Any) -> Told:
+    """A signal: what there is, as an incomplete report."""
+    findings = dict(memory["findings"], **looked.run.findings)
+    return Told(_composed(settings, findings, False, looked.began, looked.duration_s), None, None)
+
+
+def _starts_as_before(memory: Dict[str, Any], keeper: Keeper) -> bool:
+    """Whether the remembered container start works, in the mode that it did."""
+    message = keeper.receive("start", START_LIMIT_S + 2)
+    if not isinstance(message, bytes):
+        return False
+    head, _, output = message.decode("utf-8", "replace").partition("\n")
+    status, _seconds, nonce = head.split()
+    seen = payload_run.parse(output, nonce)
+    mode = memory["findings"]["singularity"]["data"]["mode"]
+    return status == "0" and seen.complete and payload_run.mode_of(seen.uid_map) == mode
+
+
+def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], around: Dict[str, Any], keeper: Keeper) -> Told:
+    looked = look(settings)
+    report = compose(settings, looked)
+    findings, folder = looked.run.findings, str(looked.host.facts()["folder"])
+    if memory:
+        report["changes_since"] = memories.changes(memory, findings, folder)
+    if looked.run.interrupted:
+        return Told(report, None, None)
+    files: Dict[str, Any] = {}
+    launch = None
+    if findings.get("work_folder", {}).get("data", {}).get("sandbox"):
+        launch = memories.launch_words(report, os.path.join(keeper.folder, "image"))
+    if launch:
+        paths = memories.runtime_files(findings)
+        files = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, paths).value or {}
+    kept = {
+        "version": VERSION, "around": around, "whole_at": looked.began, "findings": findings, "files": files,
+        "complete": report["complete"], "launch": launch if files else None, "folder": folder,
+        "published": memory["published"] if memory else [],
+    }  # fmt: skip
+    return Told(report, None, kept)
+
+
+def _composed(settings: Any, findings: Dict[str, Any], complete: bool, began: float, duration_s: float) -> Dict[str, Any]:
+    reasons.rows()
+    return compose(settings, Looked(Run(findings, complete, False, []), began, duration_s, None))
