@@ -84,7 +84,7 @@ def _bindings() -> Any:  # noqa: ANN401 - a module without types
     except ImportError as error:
         message = "HTCondor's Python bindings are not installed, so no pool can be asked."
         remedy = (
-            "Install them (pip install 'singularity-compatibility-probe[htcondor]'), or go without: "
+            "Install them (pip install htcondor), or go without: "
             "condor_status -long | site-db harvest ads -"
         )
         raise NoBindings(message, remedy) from error
