@@ -134,6 +134,7 @@ image_counts = Table(
     Column("reason", String(64), primary_key=True),  # "": none
     Column("nodes", Integer, nullable=False),
     Column("newest", BigInteger, nullable=False),
+    sqlite_with_rowid=False,  # the matrix reads it from end to end, in the order of its key
 )
 
 # --- what images are there, and what they need (site_db/images/) ----------------------------------------------------------

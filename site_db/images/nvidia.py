@@ -5,6 +5,7 @@ internal/requirements/constraints (their grammar): variables are all to be met; 
 commas what has to hold together; a condition on a property that the toolkit does not know is left out.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
@@ -68,6 +69,7 @@ def major_minor(text: str) -> str:
     return f"{int(match[1])}.{int(match[2] or 0)}"
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_requirement(text: str) -> Requirement:
     """One requirement. An empty one has no alternative and is met. Raises WrongRequirement."""
     terms = text.split(" ")

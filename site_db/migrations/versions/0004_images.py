@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_image_counts_image_id"),
         sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name="fk_image_counts_site_id"),
         sa.ForeignKeyConstraint(["profile_id"], ["profiles.id"], name="fk_image_counts_profile_id"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_image_counts_site_id", "image_counts", ["site_id"])
     _create_catalogues()

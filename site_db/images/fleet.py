@@ -1,0 +1,200 @@
+"""What is read of the database for a match: the nodes that are there by site and profile, the images, what was observed.
+
+Reads kept counts only, never reports or single nodes, and past SQLAlchemy's rows where there are hundreds of thousands.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, func, select
+
+from site_db import tables
+from site_db.dialects import portions
+from site_db.errors import AmbiguousName, UnknownName
+from site_db.images.contents import tables as image_tables
+from site_db.images.model import Fact, Requirements, combine
+from site_db.images.needs import Need, need_of
+from site_db.images.registering import stored_requirements
+from site_db.rollups import day_of
+from site_db.rules import Rules
+from site_db.storable import storable
+from site_db.times import microseconds
+
+_SITES, _PROFILES, _IMAGES = tables.sites.c, tables.profiles.c, tables.images.c
+_SITE_COUNTS, _IMAGE_COUNTS = tables.site_counts.c, tables.image_counts.c
+_LISTED, _CATALOGUES = tables.catalogue_images.c, tables.image_catalogues.c
+
+Place = tuple[int, int]  # site, profile
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The nodes that reported within the window: how many of which profile at which site, each node once a site."""
+
+    sites: Mapping[int, str]
+    nodes: Mapping[Place, int]
+    profiles: Mapping[int, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class KnownImage:
+    """One image: its reference, what catalogues call it, what is known of its needs."""
+
+    id: int
+    reference: str
+    names: tuple[str, ...]
+    requirements: Requirements
+    need: Need
+
+
+class Seen(NamedTuple):
+    """One kept count: nodes of a profile at a site on which an image had this outcome; `newest` in microseconds."""
+
+    image_id: int
+    site_id: int
+    profile_id: int
+    status: str
+    reason: str
+    nodes: int
+    newest: int
+
+
+def reports_since(now: datetime, rules: Rules) -> int:
+    """The begin of the window of nodes: that of a UTC day, because counts are kept by day."""
+    return _days_before(now, rules.window_days)
+
+
+def observations_since(now: datetime) -> int:
+    """The begin of the window of observations."""
+    return _days_before(now, image_tables()["observation_days"])
+
+
+def _days_before(now: datetime, days: int) -> int:
+    first = now.astimezone(UTC) - timedelta(days=days)
+    return microseconds(first.replace(hour=0, minute=0, second=0, microsecond=0))
+
+
+def read_fleet(connection: Connection, since: int, site_ids: Sequence[int] | None = None) -> Fleet:
+    """The nodes of all sites, or of these."""
+    nodes = func.sum(_SITE_COUNTS.nodes)
+    query = (
+        select(_SITE_COUNTS.site_id, _SITE_COUNTS.profile_id, nodes)
+        .where(_SITE_COUNTS.day >= day_of(since))
+        .group_by(_SITE_COUNTS.site_id, _SITE_COUNTS.profile_id)
+    )
+    names = select(_SITES.id, _SITES.name).order_by(_SITES.name)
+    if site_ids is not None:
+        query, names = query.where(_SITE_COUNTS.site_id.in_(site_ids)), names.where(_SITES.id.in_(site_ids))
+    counted = {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
+    sites = {row[0]: row[1] for row in connection.execute(names)}
+    return Fleet(sites, counted, _profiles(connection, {profile for _, profile in counted}))
+
+
+def _profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+    found = {}
+    for portion in portions(sorted(ids)):
+        query = select(_PROFILES.id, _PROFILES.document).where(_PROFILES.id.in_(portion))
+        found.update({row[0]: orjson.loads(row[1]) for row in connection.execute(query)})
+    return found
+
+
+def site_ids(connection: Connection, names: Iterable[str]) -> list[int]:
+    """The numbers of sites. Raises UnknownName."""
+    found = []
+    for name in map(storable, names):
+        number = connection.scalar(select(_SITES.id).where(_SITES.name == name))
+        if number is None:
+            raise UnknownName("site", name, connection.scalars(select(_SITES.name)))
+        found.append(number)
+    return found
+
+
+def read_images(connection: Connection, ids: Sequence[int] | None = None) -> list[KnownImage]:
+    """All images (or these), by reference: those that catalogues list, that were added, and that nodes reported."""
+    wanted = select(_IMAGES.id, _IMAGES.ref).order_by(_IMAGES.ref)
+    if ids is not None:
+        wanted = wanted.where(_IMAGES.id.in_(ids))
+    listed = _listed(connection, ids)
+    stored = stored_requirements(connection, ids)
+    found = []
+    for number, reference in connection.execute(wanted):
+        names, declared = listed.get(number, ((), Requirements({})))
+        requirements = combine(stored.get(number, Requirements({})), declared)
+        found.append(KnownImage(number, reference, names, requirements, need_of(reference, requirements)))
+    return found
+
+
+def _listed(connection: Connection, ids: Sequence[int] | None) -> dict[int, tuple[tuple[str, ...], Requirements]]:
+    """The names that catalogues have for images, and what they say of them; what is gone from a catalogue is left out."""
+    query = (
+        select(_LISTED.image_id, _LISTED.name, _LISTED.arch, _CATALOGUES.path)
+        .join_from(tables.catalogue_images, tables.image_catalogues)
+        .where(_LISTED.image_id.is_not(None), _LISTED.gone_at.is_(None))
+        .order_by(_LISTED.name)
+    )
+    if ids is not None:
+        query = query.where(_LISTED.image_id.in_(ids))
+    names: dict[int, list[str]] = {}
+    facts: dict[int, dict[str, Fact]] = {}
+    for number, name, arch, path in connection.execute(query):
+        names.setdefault(number, []).append(name)
+        if arch:
+            facts.setdefault(number, {})["arch"] = Fact(arch, "declared", path)
+    return {number: (tuple(given), Requirements(facts.get(number, {}))) for number, given in names.items()}
+
+
+def find_image(connection: Connection, name: str) -> KnownImage:
+    """The image of this reference, of this name in a catalogue, or whose reference ends so after a slash.
+
+    Raises UnknownName, AmbiguousName.
+    """
+    name = storable(name)
+    by_reference = select(_IMAGES.id).where(_IMAGES.ref == name)
+    by_name = select(_LISTED.image_id).where(_LISTED.name == name, _LISTED.image_id.is_not(None))
+    for query in (by_reference, by_name, by_name.where(_LISTED.gone_at.is_(None))):
+        numbers = sorted(set(connection.scalars(query)))
+        if len(numbers) == 1:
+            return read_images(connection, numbers)[0]
+    rows = connection.execute(select(_IMAGES.id, _IMAGES.ref)).all()
+    wanted = [row for row in rows if row[1].endswith("/" + name)] or [row for row in rows if row[0] in set(numbers)]
+    if not wanted:
+        raise UnknownName("image", name, [row[1] for row in rows] + [row[1].rpartition("/")[2] for row in rows])
+    if len(wanted) > 1:
+        raise AmbiguousName("image", name, [row[1] for row in wanted])
+    return read_images(connection, [wanted[0][0]])[0]
+
+
+def select_images(connection: Connection, patterns: Sequence[str]) -> list[KnownImage]:
+    """The images whose reference or name matches any of some patterns (* and ?); all images without a pattern."""
+    images = read_images(connection)
+    if not patterns:
+        return images
+    found: dict[int, KnownImage] = {}
+    for pattern in patterns:
+        matching = [image for image in images if _matches(image, pattern)]
+        if not matching:
+            matching = [find_image(connection, pattern)]
+        found.update((image.id, image) for image in matching)
+    return sorted(found.values(), key=lambda image: image.reference)
+
+
+def _matches(image: KnownImage, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (image.reference, *image.names))
+
+
+def read_seen(
+    connection: Connection, since: int, image_id: int | None = None, site_ids: Sequence[int] | None = None
+) -> list[Seen]:
+    """What was observed since then: of all images or one, at all sites or these; in the order of image, site, profile."""
+    conditions = [_IMAGE_COUNTS.newest >= since]
+    if image_id is not None:
+        conditions.append(_IMAGE_COUNTS.image_id == image_id)
+    if site_ids is not None:
+        conditions.append(_IMAGE_COUNTS.site_id.in_(site_ids))
+    order = (_IMAGE_COUNTS.image_id, _IMAGE_COUNTS.site_id, _IMAGE_COUNTS.profile_id)
+    query = select(tables.image_counts).where(*conditions).order_by(*order)
+    return [Seen._make(row) for row in connection.execute(query)]

@@ -1,0 +1,238 @@
+"""What of an image decides where it runs, and what one kind of node says to that. Pure.
+
+Three-valued: "unknown" wherever the image or the node does not tell. The first thing that forbids is the reason given;
+only where nothing forbids does something that is not known make the answer unknown.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from site_db import cuda
+from site_db.cuda import Version
+from site_db.images.elf import LEVELS
+from site_db.images.model import Requirements
+from site_db.images.naming import cvmfs_repository_of, kind_of
+from site_db.images.nvidia import Gpu, Truth, WrongRequirement, met, needed_cuda, parse_requirement
+
+Profile = Mapping[str, Any]
+Question = Literal["start", "gpu"]
+
+NOT_INSPECTED = "image_not_inspected"
+_FEATURES = {"sandbox": "sandbox", "sif": "sif", "oci": "registry"}
+# Unpacked at each start: slow, and it takes scratch space, but the job has its image.
+_RUNS_ANYWAY = frozenset({"sif_converted_to_sandbox"})
+_ALSO_RUNS = {"x86_64": frozenset({"x86_64", "i686"})}
+
+
+@dataclass(frozen=True)
+class Need:
+    """All of an image that the match looks at; equal for all images that run on the same nodes. None: not known.
+
+    `glibc`: the version in the image, None also for musl. `cuda`: None not known, () none.
+    """
+
+    kind: str | None
+    repository: str | None
+    arch: str | None
+    microarch: str | None
+    kernel: Version | None
+    glibc: Version | None
+    cuda: tuple[str, ...] | None
+
+
+class Outcome(NamedTuple):
+    """An answer, and the reason where it is not yes. `limit`: what holds although it is yes."""
+
+    answer: Truth
+    reason: str | None = None
+    limit: str | None = None
+
+
+YES = Outcome("yes")
+
+
+def need_of(reference: str, requirements: Requirements) -> Need:
+    """The need of an image with this reference and these facts."""
+    kernel, conditions = requirements.value("kernel"), requirements.value("cuda")
+    libc = requirements.value("libc") or ""
+    return Need(
+        kind=requirements.value("kind") if requirements.value("kind") in _FEATURES else kind_of(reference),
+        repository=cvmfs_repository_of(reference),
+        arch=requirements.value("arch"),
+        microarch=_level_of(requirements),
+        kernel=tuple(kernel) if kernel else None,
+        glibc=cuda.parse_version(libc.removeprefix("glibc ")) if libc.startswith("glibc ") else None,
+        cuda=None if conditions is None else tuple(conditions),
+    )
+
+
+def _level_of(requirements: Requirements) -> str | None:
+    if requirements.value("arch") == "i686":
+        return LEVELS[0]
+    level = requirements.value("microarch")
+    return level if level in LEVELS else None
+
+
+def predict(need: Need, profile: Profile, question: Question) -> Outcome:
+    """Whether nodes of this profile start the image, or (gpu) also meet what it asks of GPUs."""
+    outcomes = [check(value_of(need), profile) for value_of, check in CHECKS[question]]
+    return worst(outcomes)
+
+
+def worst(outcomes: list[Outcome]) -> Outcome:
+    """The first no, else the first unknown, else yes with its limits."""
+    for answer in ("no", "unknown"):
+        for outcome in outcomes:
+            if outcome.answer == answer:
+                return outcome
+    return next((outcome for outcome in outcomes if outcome.limit), YES)
+
+
+# --- one check a row: what of the need it looks at, and how it judges that on a profile ------------------------------------
+
+
+def _runtime(_value: None, profile: Profile) -> Outcome:
+    found = profile["singularity"]
+    if found["usable"] is None:
+        return Outcome("unknown", found["reason"])
+    return YES if found["usable"] else Outcome("no", found["reason"])
+
+
+def _kind(kind: str | None, profile: Profile) -> Outcome:
+    if kind is None:
+        return Outcome("unknown", NOT_INSPECTED)
+    check = profile["singularity"]["features"].get(_FEATURES[kind], {"status": "unknown", "reason": None})
+    return YES if check["reason"] in _RUNS_ANYWAY else _of_check(check)
+
+
+def _repository(name: str | None, profile: Profile) -> Outcome:
+    """Whether a path outside CVMFS is there, nobody predicts; only its test on the node tells."""
+    if name is None:
+        return YES
+    if profile["cvmfs"]["kind"] == "none":
+        return Outcome("no", "cvmfs_not_mounted")
+    check = profile["cvmfs"]["repositories"].get(name)
+    return _of_check(check) if check else Outcome("unknown", "not_requested")
+
+
+def _arch(arch: str | None, profile: Profile) -> Outcome:
+    found = profile["host"]["arch"]
+    if arch is None:
+        return Outcome("unknown", NOT_INSPECTED)
+    if found is None:
+        return Outcome("unknown")
+    runs = arch == found or arch in _ALSO_RUNS.get(found, ())
+    return YES if runs else Outcome("no", "image_wrong_arch")
+
+
+def _microarch(needed: str | None, profile: Profile) -> Outcome:
+    if profile["host"]["arch"] != "x86_64":  # only x86-64 has levels
+        return YES
+    found = profile["host"]["microarch"]
+    if needed is None:
+        return YES if found == LEVELS[-1] else Outcome("unknown", NOT_INSPECTED)
+    if found not in LEVELS:
+        return YES if needed == LEVELS[0] else Outcome("unknown")
+    return YES if LEVELS.index(found) >= LEVELS.index(needed) else Outcome("no", "image_needs_newer_cpu")
+
+
+def _kernel(needed: Version | None, profile: Profile) -> Outcome:
+    found = profile["host"]["kernel"]
+    if needed is None:
+        return YES
+    if not found:
+        return Outcome("unknown")
+    return YES if cuda.compare(tuple(found), needed[: len(found)]) >= 0 else Outcome("no", "image_needs_newer_kernel")
+
+
+def _gpu_there(_value: None, profile: Profile) -> Outcome:
+    found = profile["gpus"]
+    if found["reason"] == "gpu_none" or (found["status"] == "ok" and not found["devices"]):
+        return Outcome("no", "gpu_none")
+    outcomes = [_of_check(found), _of_check(found["container"])]
+    return worst(outcomes)
+
+
+def _gpu_library(glibc: Version | None, profile: Profile) -> Outcome:
+    needed = cuda.parse_version(profile["gpus"]["driver_libraries_glibc"])
+    if needed is None or glibc is None:
+        return YES
+    return YES if cuda.compare(glibc, needed) >= 0 else Outcome("no", "gpu_library_glibc_too_new")
+
+
+def _cuda(texts: tuple[str, ...] | None, profile: Profile) -> Outcome:
+    if texts is None:
+        return Outcome("unknown", NOT_INSPECTED)
+    if not texts:
+        return YES
+    gpu = gpu_of(profile)
+    try:
+        answers = [met(parse_requirement(text), gpu) for text in texts]
+        wanted = needed_cuda(texts)
+    except WrongRequirement:
+        return Outcome("unknown", NOT_INSPECTED)
+    if all(answer == "yes" for answer in answers):
+        return YES
+    least = cuda.compatible_driver(wanted) if wanted else None
+    if least and gpu.driver and cuda.compare(gpu.driver, least) >= 0:
+        return Outcome("yes", limit="minor_version_compatibility")
+    return Outcome("no", "image_needs_newer_driver") if "no" in answers else Outcome("unknown")
+
+
+def gpu_of(profile: Profile) -> Gpu:
+    """What the GPUs of a profile are, as the toolkit sees them; CUDA by the driver's own word, else by the table."""
+    found = profile["gpus"]
+    driver = cuda.parse_version(found["driver_version"])
+    version = cuda.parse_version(found["cuda_version"]) or (cuda.cuda_of_driver(driver) if driver else None)
+    capabilities = [cuda.parse_version(device["compute_capability"]) for device in found["devices"]]
+    known = [capability for capability in capabilities if capability]
+    return Gpu(version, driver, min(known) if known and len(known) == len(capabilities) else None)
+
+
+def _of_check(check: Mapping[str, Any]) -> Outcome:
+    if check["status"] == "ok":
+        return YES
+    return Outcome("no" if check["status"] in ("fail", "timeout") else "unknown", check["reason"])
+
+
+Check = tuple[Callable[[Need], Any], Callable[[Any, Profile], Outcome]]
+_START: tuple[Check, ...] = (
+    (lambda _need: None, _runtime),
+    (lambda need: need.repository, _repository),
+    (lambda need: need.arch, _arch),
+    (lambda need: need.microarch, _microarch),
+    (lambda need: need.kernel, _kernel),
+    (lambda need: need.kind, _kind),
+)
+_GPU: tuple[Check, ...] = (
+    (lambda _need: None, _gpu_there),
+    (lambda need: need.glibc, _gpu_library),
+    (lambda need: need.cuda, _cuda),
+)
+CHECKS: dict[Question, tuple[Check, ...]] = {"start": _START, "gpu": _GPU}
+
+
+class Predictions:
+    """What each of some profiles says to each need, every distinct value of a need judged once."""
+
+    def __init__(self, profiles: Mapping[int, Profile]) -> None:
+        self._profiles = profiles
+        self._judged: dict[tuple[Callable[[Any, Profile], Outcome], Any], dict[int, Outcome]] = {}
+        self._needs: dict[tuple[Need, Question], dict[int, Outcome]] = {}
+
+    def of(self, need: Need, question: Question = "start") -> dict[int, Outcome]:
+        """The outcome for every profile, by its number."""
+        found = self._needs.get((need, question))
+        if found is None:
+            columns = [self._column(check, value_of(need)) for value_of, check in CHECKS[question]]
+            found = {number: worst([column[number] for column in columns]) for number in self._profiles}
+            self._needs[need, question] = found
+        return found
+
+    def _column(self, check: Callable[[Any, Profile], Outcome], value: object) -> dict[int, Outcome]:
+        found = self._judged.get((check, value))
+        if found is None:
+            found = {number: check(value, profile) for number, profile in self._profiles.items()}
+            self._judged[check, value] = found
+        return found
