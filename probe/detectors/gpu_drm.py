@@ -136,8 +136,8 @@ def read_version(path: str) -> Optional[str]:
 
 def examine(host: Host, signs: Signs, vendor: str) -> Optional[Dict[str, Any]]:
     """All about one of the two vendors: {"judgement", "data", "checks"}; None where it has nothing here."""
-    renders = [render for render in read_render_nodes(host, signs.render_nodes) if render.vendor == vendor]
-    devices = read_kfd(host, signs.kfd_nodes) if vendor == "amd" else []
+    renders = [render for render in read_render_nodes(host, signs["render_nodes"]) if render.vendor == vendor]
+    devices = read_kfd(host, signs["kfd_nodes"]) if vendor == "amd" else []
     drivers = {render.path.rpartition("/")[2]: render.driver for render in renders}
     for row in devices:
         row["driver"] = drivers.get(row.pop("render_node")) or "amdgpu"
@@ -147,7 +147,7 @@ def examine(host: Host, signs: Signs, vendor: str) -> Optional[Dict[str, Any]]:
             for render in renders
         ]
     if not devices:
-        return _without_driver(vendor) if vendor in signs.vendors else None
+        return _without_driver(vendor) if vendor in signs["vendors"] else None
     paths = ([KFD_DEVICE] if vendor == "amd" else []) + [render.path for render in renders]
     calls = {
         "gpus.files." + vendor: [open_each, {path: host.at(path) for path in paths}],

@@ -88,7 +88,7 @@ def examine(host: Host, signs: Signs) -> Dict[str, Any]:
     """All about NVIDIA: {"judgement", "data" for the report's gpus, "checks", "listed": NVML's devices,
     "counted": how many CUDA sees}."""
     limit_s = host.limit(LIMIT_S, 0.4)
-    paths = device_paths(signs.devices)
+    paths = device_paths(signs["devices"])
     folders = [folder for folder in (host.environment.get("LD_LIBRARY_PATH") or "").split(":") if folder]
     results = host.attempt_all(
         limit_s,
@@ -100,7 +100,7 @@ def examine(host: Host, signs: Signs) -> Dict[str, Any]:
         },
     )
     # A file that was not there before the driver was called is missing for the next job, too, if that is a container's.
-    present = {"/dev/" + name for name in signs.devices}
+    present = {"/dev/" + name for name in signs["devices"]}
     opened = results["gpus.files"].value or {}
     opened = {path: opened.get(path, errno.ETIMEDOUT) if path in present else errno.ENOENT for path in paths}
     files = judge_files(opened)
@@ -110,7 +110,7 @@ def examine(host: Host, signs: Signs) -> Dict[str, Any]:
     if nvml.ok:
         nvml = judge_devices(answer["devices"])
     libraries = _value(results["gpus.libraries"])
-    module = kernel_driver_version(signs.module)
+    module = kernel_driver_version(signs["module"])
     judgement = judge(files, nvml, cuda, [module, libraries.get("version")])
     data = {
         "driver_version": answer.get("driver_version") or module,

@@ -1,9 +1,9 @@
 """Whether a node shows any sign of a GPU, and what the slot was told of one: a few reads of /dev, /proc and /sys.
 
-This is all that a node without a GPU pays: no child is started, and the modules that ask drivers are not loaded.
+This is all that a node without a GPU pays, in the engine's own process: so this file is small, and has no classes.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Optional
 
 from probe.checks import Check, check
 from probe.engine import Findings
@@ -24,43 +24,20 @@ VENDORS = {"10de": "nvidia", "1002": "amd"}
 # Display adapters of management controllers (pci.ids: ES1000); they are AMD's by number only.
 NO_GPUS = ("1002515e", "10025969")
 
-
-class Signs(NamedTuple):
-    """What points to GPUs: names in /dev, render nodes in sysfs, vendors on the PCI bus, the loaded module's version file."""
-
-    devices: List[str]
-    render_nodes: List[str]
-    kfd_nodes: List[str]
-    vendors: List[str]
-    module: Optional[str]
-
-    @property
-    def nvidia(self) -> bool:
-        """Whether anything points to NVIDIA."""
-        return bool(self.devices) or self.module is not None or "nvidia" in self.vendors
-
-    @property
-    def any(self) -> bool:
-        """Whether anything points to a GPU at all."""
-        return self.nvidia or bool(self.render_nodes or self.kfd_nodes or self.vendors)
-
-
-class Claim(NamedTuple):
-    """What the glidein's configuration says of GPUs; ``number`` is None where HTCondor is to find them itself."""
-
-    text: str
-    number: Optional[int]
+# What points to GPUs: "devices", NVIDIA's names in /dev; "render_nodes" and "kfd_nodes", names in sysfs; "vendors" on the
+# PCI bus; "module", the text of the loaded module's version file or None.
+Signs = Dict[str, Any]
 
 
 def look(host: Host) -> Signs:
     """All signs of this node. Only kernel file systems are read."""
-    return Signs(
-        [name for name in host.list("/dev") if name.startswith("nvidia")],
-        [name for name in host.list(DRM) if name.startswith("renderD")],
-        host.list(KFD),
-        pci_vendors(host.read_or_none(PCI) or ""),
-        host.read_or_none(MODULE),
-    )
+    return {
+        "devices": [name for name in host.list("/dev") if name.startswith("nvidia")],
+        "render_nodes": [name for name in host.list(DRM) if name.startswith("renderD")],
+        "kfd_nodes": host.list(KFD),
+        "vendors": pci_vendors(host.read_or_none(PCI) or ""),
+        "module": host.read_or_none(MODULE),
+    }
 
 
 def pci_vendors(text: str) -> List[str]:
@@ -86,58 +63,25 @@ def visible_variable(environment: Dict[str, str]) -> Optional[str]:
     return next((name for name in VISIBLE_VARIABLES if name in environment), None)
 
 
-def claim_of(settings: Settings) -> Optional[Claim]:
-    """What GLIDEIN_Resource_Slots says of GPUs; None where it says nothing of them.
-
-    It is NAME[,NUMBER][,MEMORY][,type=TYPE] for each resource, separated by semicolons; without a number HTCondor looks
-    for GPUs itself (GlideinWMS, condor_startup.sh).
-    """
-    for slot in (settings.configured("GLIDEIN_Resource_Slots") or "").split(";"):
-        words = [word.strip() for word in slot.split(",")]
-        if words[0].lower() == "gpus":
-            count = words[1] if len(words) > 1 else ""
-            return Claim(slot.strip()[:256], int(count) if count.isdecimal() and len(count) < 6 else None)
-    return None
-
-
-def judge_claim(claim: Optional[Claim], present: Optional[int]) -> Optional[Check]:
-    """The claim against how many GPUs a job sees; None where nobody claims any and there is none."""
-    if claim is None and not present:
-        return None
-    facts: Dict[str, Any] = {"claim": claim.text if claim else None, "present": present}
-    if present is None:
-        message = "how many GPUs a job sees is not known"
-        return check("gpus.claim", "unknown", "prerequisite_failed", message, **facts)
-    if claim is None:
-        message = "{} here, and GLIDEIN_Resource_Slots claims none".format(_gpus(present))
-        return check("gpus.claim", "ok", None, message, **facts)
-    if claim.number == 0 or claim.number == present or (claim.number is None and present):
-        return check("gpus.claim", "ok", None, None, **facts)
-    reason = "gpu_claim_wrong" if present else "gpu_claimed_but_none"
-    message = "GLIDEIN_Resource_Slots has {}; a job sees {}".format(claim.text, _gpus(present))
-    return check("gpus.claim", "fail", reason, message, **facts)
-
-
-def _gpus(count: int) -> str:
-    return "1 GPU" if count == 1 else "{} GPUs".format(count or "no")
-
-
 def nothing(host: Host, settings: Settings) -> Optional[Findings]:
     """The findings of a node without any sign of a GPU; None where there is one."""
-    if look(host).any:
-        return None
-    return none_here(host, settings, "no GPU")
+    return None if any(look(host).values()) else none_here(host, settings, "no GPU")
 
 
 def none_here(host: Host, settings: Settings, message: str) -> Findings:
     """The findings where there is no GPU, whatever the slot was told."""
-    claim = claim_of(settings)
     data = shape("fail", "gpu_none", message)
     data.update(visible=visible_devices(host.environment), visible_variable=visible_variable(host.environment))
-    data.update(visible_count=0, claim=claim.text if claim else None)
-    claimed = judge_claim(claim, 0)
-    own = check("gpus", "fail", "gpu_none", message, devices=0)
-    return {"data": data, "checks": [own, claimed] if claimed else [own]}
+    data.update(visible_count=0)
+    checks = [check("gpus", "fail", "gpu_none", message, devices=0)]
+    if settings.configured("GLIDEIN_Resource_Slots"):
+        from probe.detectors import gpu_claim
+
+        claim = gpu_claim.claim_of(settings)
+        claimed = gpu_claim.judge_claim(claim, 0)
+        data["claim"] = claim.text if claim else None
+        checks += [claimed] if claimed else []
+    return {"data": data, "checks": checks}
 
 
 def shape(status: str, reason: Optional[str], message: Optional[str]) -> Dict[str, Any]:

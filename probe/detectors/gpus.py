@@ -30,11 +30,11 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
 def _examine(host: Host, signs: Signs) -> List[Dict[str, Any]]:
     """What each vendor's way found, NVIDIA first."""
     parts = []
-    if signs.nvidia:
+    if signs["devices"] or signs["module"] is not None or "nvidia" in signs["vendors"]:
         from probe.detectors import gpu_nvidia
 
         parts.append(dict(gpu_nvidia.examine(host, signs), vendor="nvidia"))
-    if signs.render_nodes or signs.kfd_nodes or "amd" in signs.vendors:
+    if signs["render_nodes"] or signs["kfd_nodes"] or "amd" in signs["vendors"]:
         from probe.detectors import gpu_drm
 
         for vendor in ("amd", "intel"):
@@ -46,7 +46,7 @@ def _examine(host: Host, signs: Signs) -> List[Dict[str, Any]]:
 
 def _put_together(host: Host, settings: Settings, parts: List[Dict[str, Any]]) -> Findings:
     """One answer of all vendors: the first that works, or else the first; devices are those of all."""
-    from probe.detectors import gpu_visible
+    from probe.detectors import gpu_claim, gpu_visible
     from probe.detectors.gpu_errors import Judgement
 
     main = next((part for part in parts if part["judgement"].ok), parts[0])
@@ -61,7 +61,7 @@ def _put_together(host: Host, settings: Settings, parts: List[Dict[str, Any]]) -
     if judgement.reason == "gpu_not_visible" or (judgement.ok and visible.number == 0):
         message = visible.problem or judgement.message or "the driver gives this slot no device"
         judgement = Judgement("fail", "gpu_not_visible", message)
-    claim = gpu_signs.claim_of(settings)
+    claim = gpu_claim.claim_of(settings)
     data = gpu_signs.shape(*judgement)
     for part in reversed([part for part in parts if part is not main] + [main]):
         data.update({name: value for name, value in part["data"].items() if name not in ("devices", "device_files")})
@@ -75,7 +75,7 @@ def _put_together(host: Host, settings: Settings, parts: List[Dict[str, Any]]) -
     )
     own = check("gpus", *judgement, driver_version=data["driver_version"], devices=len(data["devices"]))
     slot = _slot_check(data, visible.problem)
-    claimed = gpu_signs.judge_claim(claim, _present(judgement, data))
+    claimed = gpu_claim.judge_claim(claim, _present(judgement, data))
     rows = [own] + [row for part in parts for row in part["checks"]] + [slot] + ([claimed] if claimed else [])
     return {"data": data, "checks": rows}
 

@@ -90,7 +90,7 @@ def test_a_claim_without_a_gpu_has_its_own_reason_without_a_child(tmp_path: Path
      "sys/class/kfd/kfd/topology/nodes/1/name"],
 )  # fmt: skip
 def test_each_sign_of_a_gpu_is_looked_into(tmp_path: Path, name):
-    assert gpu_signs.nothing(write(tmp_path, {name: ""}), NO_SETTINGS) is None
+    assert gpu_signs.nothing(write(tmp_path, {name: "x"}), NO_SETTINGS) is None
 
 
 FILES = {"/dev/nvidiactl": 0, "/dev/nvidia-uvm": 0, "/dev/nvidia0": 0, "/dev/nvidia1": 0}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.detectors import gpu_signs, gpu_visible
+from probe.detectors import gpu_claim, gpu_signs, gpu_visible
 from tests.probe.samples import settings
 
 A, B = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-8932aaaa-0000-4106-c12f-20bd9faed9f6"
@@ -148,7 +148,7 @@ def test_the_devices_that_the_slot_was_given(environment, visible, variable):
     ],
 )
 def test_the_claim_of_a_glidein(slots, claim):
-    assert gpu_signs.claim_of(settings({"GLIDEIN_Resource_Slots": slots})) == claim
+    assert gpu_claim.claim_of(settings({"GLIDEIN_Resource_Slots": slots})) == claim
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_the_claim_of_a_glidein(slots, claim):
     ],
 )
 def test_a_claim_is_held_against_what_a_job_sees(claim, present, outcome):
-    row = gpu_signs.judge_claim(None if claim is None else gpu_signs.Claim(f"GPUs,{claim}", claim), present)
+    row = gpu_claim.judge_claim(None if claim is None else gpu_claim.Claim(f"GPUs,{claim}", claim), present)
     assert (row and (row["status"], row["reason"])) == outcome
 
 
 def test_a_claim_without_a_number_wants_one_gpu_at_least():
-    claim = gpu_signs.Claim("GPUs,type=main", None)
-    rows = [gpu_signs.judge_claim(claim, present) for present in (0, 1, 8)]
+    claim = gpu_claim.Claim("GPUs,type=main", None)
+    rows = [gpu_claim.judge_claim(claim, present) for present in (0, 1, 8)]
     assert [row and row["status"] for row in rows] == ["fail", "ok", "ok"]
