@@ -46,6 +46,10 @@ ATTRIBUTES = {
     "PROBE_GPUS": ("integer", "GPUs that the driver knows; undefined where there is no answer"),
     "PROBE_GPU_DRIVER": ("string", "version of the GPU driver"),
     "PROBE_GPU_CUDA": ("string", "CUDA version that the driver supports"),
+    "PROBE_GPUS_VISIBLE": ("integer", "GPUs that a program of this slot sees"),
+    "PROBE_GPU_REASON": ("string", "reason code where GPUs do not work on the host"),
+    "PROBE_GPU_CONTAINER": ("boolean", "whether the GPU works inside a container (--nv, --rocm)"),
+    "PROBE_GPU_LIBRARIES_GLIBC": ("string", "glibc that the driver's libraries need of an image"),
     "PROBE_MICROARCH": ("string", "x86-64 level of the CPU"),
     "PROBE_STATUS": (
         "string", "ok; partial where a deadline or a signal cut the run short; busy where another run was at work, and what "
@@ -102,7 +106,8 @@ def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
         answer(singularity["features"]["sif"]), answer(singularity["features"]["pid_namespace"]),
         answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], ",".join(good) if repositories else None,
         ",".join(bad) if repositories else None, len(gpus["devices"]) if known else None, gpus["driver_version"],
-        gpus["cuda_version"], report["host"]["microarch"], "ok" if report["complete"] else "partial", _changed(report),
+        gpus["cuda_version"], gpus.get("visible_count"), gpus["reason"], answer(gpus["container"]),
+        gpus["driver_libraries_glibc"], report["host"]["microarch"], "ok" if report["complete"] else "partial", _changed(report),
     ]  # fmt: skip
     return dict(zip(ATTRIBUTES, values))
 
