@@ -15,6 +15,8 @@ from probe.workers import Result
 # How long a child may be silent before others take over what it has not begun.
 PATIENCE_S = 0.15
 CHILDREN = 4
+# Beyond any limit: a child that does not even begin.
+LONGEST_S = 60.0
 
 Call = List[Any]
 
@@ -69,27 +71,38 @@ class _Relay:
         if names:
             self._given[names[0]] = names
             calls = [(self._places[name], name, self._calls[name]) for name in names]
-            self._pool.start(names[0], self._limits_s[names[0]], _answer, calls)
+            self._pool.start(names[0], LONGEST_S, _answer, calls)
 
     def run(self) -> Dict[str, Result]:
-        while self._given:
+        """All results. Those that are late are killed together at the end: each on its own would cost a patience."""
+        while not self._only_late_ones():
             for worker, result in self._pool.wait(time.monotonic() + PATIENCE_S / 2):
                 self.start(self._settle(self._given.pop(worker), result))
-            for worker, (answers, heard) in self._pool.so_far().items():
-                if answers is not None and heard is not None:
-                    self._look_after(worker, [name for name in self._given[worker] if name not in answers], heard)
+            if self._shares:
+                self._share_out()
+        for worker, result in self._pool.abandon(workers.HAND_OVER_S).items():
+            self._settle(self._given.pop(worker), result)
         return self._results
 
-    def _look_after(self, worker: str, left: List[str], heard: float) -> None:
-        """Give a child its time for the call that it is at; share out the rest when it is silent for long."""
-        if not left:
-            return
-        self._pool.renew(worker, heard + self._limits_s[left[0]])
-        # It measures the same, and from earlier on: after this time it ends by itself, so that nothing is called twice.
-        if self._shares and time.monotonic() - heard > PATIENCE_S and len(left) > 1:
-            self._given[worker] = [name for name in self._given[worker] if name not in left[1:]]
-            self.start(left[1::2])
-            self.start(left[2::2])
+    def _left(self) -> Iterator[Tuple[str, List[str], float]]:
+        """Each worker that has begun, what it has not answered yet, and since when it is silent."""
+        for worker, (answers, heard) in self._pool.so_far().items():
+            if answers is not None and heard is not None:
+                yield worker, [name for name in self._given[worker] if name not in answers], heard
+
+    def _only_late_ones(self) -> bool:
+        now = time.monotonic()
+        late = [worker for worker, left, heard in self._left() if left and now - heard > self._limits_s[left[0]]]
+        return len(late) == len(self._given)
+
+    def _share_out(self) -> None:
+        """What a silent child has not begun goes to two others. The child measures the same, and from earlier on: after
+        this time it ends by itself, so that nothing is called twice."""
+        for worker, left, heard in list(self._left()):
+            if time.monotonic() - heard > PATIENCE_S and len(left) > 1:
+                self._given[worker] = [name for name in self._given[worker] if name not in left[1:]]
+                self.start(left[1::2])
+                self.start(left[2::2])
 
     def _settle(self, names: List[str], result: Result) -> List[str]:
         """Keep a worker's answers; the names that it was given and has not begun."""

@@ -15,6 +15,9 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 
 from probe import kernel, process, stuck
 
+# What a worker's own children get to die in at its end; what does not is killed once more by who adopts it.
+HAND_OVER_S = 0.1
+
 _stuck_since_earlier: Set[str] = set()
 
 
@@ -118,22 +121,16 @@ class Pool:
         """The last value that each worker has sent, and when on the monotonic clock; (None, None) where none came yet."""
         return {running.name: (_latest(running), running.heard) for running in self._running.values()}
 
-    def renew(self, name: str, until: float) -> None:
-        """Let a worker go on until this monotonic time."""
-        for running in self._running.values():
-            if running.name == name:
-                running.deadline = until
-
-    def abandon(self) -> Dict[str, Result]:
+    def abandon(self, patience_s: float = process.KILL_WAIT_S) -> Dict[str, Result]:
         """Kill all that still run; returns their results so far, by name."""
-        return dict(self._cut(list(self._running.values())))
+        return dict(self._cut(list(self._running.values()), patience_s))
 
-    def _cut(self, late: List[_Running]) -> Iterator[Tuple[str, Result]]:
+    def _cut(self, late: List[_Running], patience_s: float = process.KILL_WAIT_S) -> Iterator[Tuple[str, Result]]:
         """Kill workers together, so that those that do not die cost one patience, not one each."""
         for running in late:
             self._drop(running.descriptor)
             _kill_family(running.child)
-        patience_ends = time.monotonic() + process.KILL_WAIT_S
+        patience_ends = time.monotonic() + patience_s
         for running in late:
             yield running.name, _cut(running, max(0.0, patience_ends - time.monotonic()))
 
@@ -195,7 +192,7 @@ def _serve(descriptor: int, name: str, function: Callable[..., Iterable[Any]], a
     except BaseException as error:  # noqa: BLE001  the one place where a detector's failure becomes data
         _send(descriptor, {"error": _describe(error), "errno": getattr(error, "errno", None)})
     finally:
-        process.kill_descendants()
+        process.kill_descendants(HAND_OVER_S)
         os._exit(0)
 
 

@@ -15,7 +15,7 @@ from probe.host import Host
 from probe.mounts import parse_mountinfo
 from probe.settings import Settings
 
-LIMIT_S = 4.0
+LIMIT_S = 3.5
 # A repository that is mounted by being touched: the client starts, fetches its configuration and the root catalog.
 MOUNT_LIMIT_S = 10.0
 

@@ -21,7 +21,7 @@ USUAL_FILES = (".cvmfsdirtab", "new_repository")
 # A repository that took longer than this is not looked at a second time.
 WARM_S = 1.0
 
-ATTRIBUTES = ("fqrn", "revision", "root_hash", "version", "host", "proxy", "nioerr", "timestamp_last_ioerr", "expires")
+ATTRIBUTES = ("fqrn", "revision", "root_hash", "version", "host", "proxy", "nioerr", "timestamp_last_ioerr")
 
 ROOT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -64,9 +64,11 @@ def _look(path: str, known_file: Optional[str], found: Dict[str, Any]) -> None:
 
 
 def _again(path: str, file: Optional[str]) -> float:
+    """The same file once more; the list where there is none."""
     began = time.monotonic()
-    os.listdir(path)
-    if file:
+    if file is None:
+        os.listdir(path)
+    else:
         descriptor = os.open(file, FILE_FLAGS)
         try:
             os.read(descriptor, READ_BYTES)

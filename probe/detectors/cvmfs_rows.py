@@ -116,7 +116,6 @@ def _row(name: str, found: Dict[str, Any], judged: Judgement, now: float) -> Dic
         "root_hash": attributes.get("root_hash"),
         "nioerr": number(attributes.get("nioerr")),
         "last_ioerr_age_s": max(0, int(now) - last_ioerr) if last_ioerr else None,
-        "catalog_expires_min": number(attributes.get("expires")),
         "host": without_password(attributes["host"]) if "host" in attributes else None,
         "proxy": without_password(attributes["proxy"]) if "proxy" in attributes else None,
         "client_version": attributes.get("version"),

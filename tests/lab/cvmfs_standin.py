@@ -31,6 +31,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,12 +47,22 @@ EVERYTHING = ENTRY | LISTING | CONTENT | ATTRIBUTES | {"statfs"}
 
 
 class Behaviour(NamedTuple):
-    """What a faulty repository does: to which calls, with which error, whether it waits first, spares root's stat."""
+    """What a faulty repository does: to which calls, with which error, whether it waits first, spares root's stat, and
+    what it makes of a file's bytes."""
 
     calls: frozenset[str]
     error: int | None
     waits: bool = False
     spares_root: bool = False
+    spoils: Callable[[bytes], bytes] | None = None
+
+
+def _half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _others(data: bytes) -> bytes:
+    return bytes(byte ^ 1 for byte in data)
 
 
 # "hang" answers EIO in the end, when the fault says after how long: the real client does after 22 to 41 s.
@@ -64,6 +75,9 @@ BEHAVIOURS = {
     "eio": Behaviour(EVERYTHING - ATTRIBUTES, errno.EIO, spares_root=True),
     "enotconn": Behaviour(EVERYTHING, errno.ENOTCONN),
     "eacces": Behaviour(EVERYTHING, errno.EACCES),
+    # A local cache that was damaged: the real client gives less than there should be, or other bytes, and no error.
+    "truncated": Behaviour(frozenset({"read"}), None, spoils=_half),
+    "overwritten": Behaviour(frozenset({"read"}), None, spoils=_others),
 }
 
 
@@ -119,6 +133,14 @@ class Repository:
                     self.counts["nioerr"] += 1
                     self.counts["timestamp_last_ioerr"] = int(time.time())
                 raise OSError(behaviour.error, os.strerror(behaviour.error))
+
+    def spoil(self, path: str, data: bytes) -> bytes:
+        """A file's bytes as the faults leave them."""
+        for fault in self.faults:
+            spoils = BEHAVIOURS[fault.behaviour].spoils
+            if spoils and fault.strikes("read", path):
+                data = spoils(data)
+        return data
 
     def _lifted(self, fault: Fault) -> bool:
         with self._changed:
@@ -238,7 +260,9 @@ class FileSystem:
 
     def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
         self._reach("read", path)
-        return os.pread(handle, size, offset)
+        repository, inner = self._locate(path)
+        data = os.pread(handle, size, offset)
+        return repository.spoil(inner, data) if repository else data
 
     def release(self, _path: str, handle: int) -> int:
         os.close(handle)
@@ -251,11 +275,18 @@ class FileSystem:
     def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
         self._reach("getxattr", path)
         repository = self._locate(path)[0]
-        known = repository.all_attributes() if repository else {}
+        known = {**repository.all_attributes(), **self._of_file(path)} if repository else {}
         attribute = name.removeprefix("user.")
         if attribute == name or attribute not in known or (attribute in self._settings.protected and _caller_uid()):
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return known[attribute].encode()
+
+    def _of_file(self, path: str) -> dict[str, str]:
+        """A file's own attributes: the hash of its object, which is the file compressed."""
+        target = self._real(path)
+        if not target.is_file():
+            return {}
+        return {"hash": hashlib.sha1(zlib.compress(target.read_bytes())).hexdigest(), "compression": "zlib"}
 
     def listxattr(self, path: str) -> list[str]:
         self._reach("listxattr", path)
@@ -274,10 +305,13 @@ class FileSystem:
     def _reach(self, call: str, path: str) -> Path:
         """Suffers the faults of the repository, then gives the real path behind."""
         repository, inner = self._locate(path)
-        if repository is None:
-            return self._settings.tree
-        repository.suffer(call, inner)
-        return self._settings.tree / repository.name / inner.lstrip("/")
+        if repository is not None:
+            repository.suffer(call, inner)
+        return self._real(path)
+
+    def _real(self, path: str) -> Path:
+        repository, inner = self._locate(path)
+        return self._settings.tree / repository.name / inner.lstrip("/") if repository else self._settings.tree
 
 
 def _caller_uid() -> int:
@@ -353,6 +387,7 @@ class StandIn:
         self.mountpoint = mountpoint
         self._settings = Settings(tree, fqrn, cache_s, list_attributes, frozenset(protected))
         self._mounted = False  # never unmount what was there before us
+        self._binds: list[Path] = []
         self._control = f"@cvmfs-standin-{secrets.token_hex(8)}"
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -391,6 +426,20 @@ class StandIn:
         """Returns as soon as that many calls hang (or are slow) in the repository; ValueError when they don't."""
         self._tell({"do": "await_waiting", "repository": repository, "calls": calls, "seconds": seconds})
 
+    def show(self, repository: str, point: Path) -> None:
+        """Mounts one repository at a folder, as the real client does with each; one server suffices for many."""
+        point.mkdir(parents=True, exist_ok=True)
+        libc = ctypes.CDLL(None, use_errno=True)
+        source, bind = os.fsencode(self.mountpoint / repository), 4096
+        if libc.mount(source, os.fsencode(point), None, ctypes.c_ulong(bind), None) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(point))
+        self._binds.append(point)
+
+    def vanish(self, repository: str, point: Path) -> None:
+        """What follows the death of a client: calls fail, and its watchdog unmounts. Those that wait go on."""
+        self.set(repository, Fault("enotconn"))
+        subprocess.run(["umount", "--lazy", str(point)], check=True, timeout=10)
+
     def stop(self) -> None:
         """Stops the server (SIGSTOP): requests stay unread, so that signals still end their callers."""
         os.kill(self.pid, signal.SIGSTOP)
@@ -411,6 +460,8 @@ class StandIn:
         try:
             if self._mounted:
                 detach(self.mountpoint)
+            while self._binds:
+                detach(self._binds.pop())
         finally:
             self._mounted = False
             self._end_server()

@@ -1,6 +1,7 @@
 """Every behaviour is seen from outside: by one system call in a child process that may be abandoned."""
 
 import errno
+import hashlib
 import json
 import os
 import selectors
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,14 @@ def mountpoint() -> Iterator[Path]:
     """Not below pytest's own folders, which an ordinary user cannot enter."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
+    with tempfile.TemporaryDirectory(prefix="cvmfs-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def shown() -> Iterator[Path]:
+    """A folder to show repositories in."""
     with tempfile.TemporaryDirectory(prefix="cvmfs-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -224,6 +234,42 @@ def test_below_a_path_a_hang_leaves_the_rest_answering(cvmfs: StandIn, onlooker:
     assert seen == ABOVE_EL9
     assert onlooker.sees("stat", root / "images" / "el9") == "ok"
     assert not onlooker.ends(hanging, seconds=0)
+
+
+@lab
+@pytest.mark.parametrize(("behaviour", "content"), [("truncated", "this is oasi"), ("overwritten", "uihr")])
+def test_a_damaged_cache_gives_less_or_other_bytes_and_no_error(
+    cvmfs: StandIn, onlooker: Onlooker, behaviour: str, content: str
+):
+    cvmfs.set(OASIS, Fault(behaviour))
+    root = cvmfs.mountpoint / OASIS
+    assert onlooker.sees("read", root / "new_repository").startswith(content)
+    assert onlooker.sees("attribute", root, "nioerr") == "0"
+
+
+@lab
+def test_a_files_hash_is_that_of_its_object(cvmfs: StandIn, onlooker: Onlooker):
+    file = cvmfs.mountpoint / OASIS / "new_repository"
+    content = (
+        file.read_bytes(),
+        onlooker.sees("attribute", file, "hash"),
+        onlooker.sees("attribute", file, "compression"),
+    )
+    assert content[1:] == (hashlib.sha1(zlib.compress(content[0])).hexdigest(), "zlib")
+    assert onlooker.sees("attribute", cvmfs.mountpoint / OASIS, "hash") == "ENODATA"
+
+
+@lab
+def test_repositories_of_one_server_are_shown_apart_and_vanish_apart(shown: Path, cvmfs: StandIn, onlooker: Onlooker):
+    for name in (OASIS, OTHER):
+        cvmfs.show(name, shown / name)
+        assert onlooker.sees("read", shown / name / "new_repository") == f"this is {name}"
+    cvmfs.vanish(OASIS, shown / OASIS)
+    assert onlooker.sees("list", shown / OASIS) == ""
+    assert onlooker.sees("list", cvmfs.mountpoint / OASIS) == "ENOTCONN"
+    assert onlooker.sees("read", shown / OTHER / "new_repository") == f"this is {OTHER}"
+    cvmfs.close()
+    assert not is_mounted(shown / OTHER)
 
 
 @lab
@@ -399,8 +445,9 @@ def test_as_a_program_it_takes_orders_by_its_socket_and_ends_by_sigterm(
 
 @lab
 def test_a_start_that_fails_says_why_and_leaves_nothing(tree: Path, mountpoint: Path):
-    with pytest.raises(RuntimeError, match=r"there is no folder .*/no-such-repository to serve"), StandIn(
-        mountpoint, tree, fqrn="no-such-repository"
+    with (
+        pytest.raises(RuntimeError, match=r"there is no folder .*/no-such-repository to serve"),
+        StandIn(mountpoint, tree, fqrn="no-such-repository"),
     ):
         pass
     assert not is_mounted(mountpoint)
@@ -427,9 +474,7 @@ def test_an_order_that_makes_no_sense_is_refused(order: dict[str, Any], complain
 paths = st.lists(st.sampled_from(["a", "b", "images", "images2"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
 
 
-@given(
-    behaviour=st.sampled_from(sorted(BEHAVIOURS)), below=paths, path=paths, call=st.sampled_from(sorted(EVERYTHING))
-)
+@given(behaviour=st.sampled_from(sorted(BEHAVIOURS)), below=paths, path=paths, call=st.sampled_from(sorted(EVERYTHING)))
 def test_a_fault_strikes_at_and_below_its_path_only(behaviour: str, below: str, path: str, call: str):
     inside = [*path.split("/")][: len(below.rstrip("/").split("/"))] == below.rstrip("/").split("/")
     assert inside or not Fault(behaviour, below, seconds=1.0).strikes(call, path)

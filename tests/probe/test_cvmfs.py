@@ -250,7 +250,7 @@ def row(looked: dict[str, object], now: float = 0.0) -> dict[str, object]:
 
 
 def test_the_clients_attributes_become_numbers_and_ages():
-    told = {"revision": "17", "nioerr": "2", "timestamp_last_ioerr": "900", "version": "2.12.0.0", "expires": "3"}
+    told = {"revision": "17", "nioerr": "2", "timestamp_last_ioerr": "900", "version": "2.12.0.0"}
     made = row(found(attributes=told), 1000.5)
     assert (made["revision"], made["nioerr"], made["last_ioerr_age_s"], made["client_version"]) == (
         17,
@@ -258,14 +258,13 @@ def test_the_clients_attributes_become_numbers_and_ages():
         100,
         "2.12.0.0",
     )
-    assert made["catalog_expires_min"] == 3
 
 
 @pytest.mark.parametrize("text", ["", "-1", "never (fixed root catalog)", "1.5", "9" * 30, "\u0661"])
 def test_attributes_that_are_no_numbers_are_none(text):
-    made = row(found(attributes={"revision": text, "nioerr": text, "timestamp_last_ioerr": text, "expires": text}))
-    fields = ("revision", "nioerr", "last_ioerr_age_s", "catalog_expires_min")
-    assert [made[name] for name in fields] == [None] * 4
+    made = row(found(attributes={"revision": text, "nioerr": text, "timestamp_last_ioerr": text}))
+    fields = ("revision", "nioerr", "last_ioerr_age_s")
+    assert [made[name] for name in fields] == [None] * 3
 
 
 def test_no_error_so_far_has_no_age():

@@ -88,9 +88,11 @@ def test_what_fails_takes_nobody_along(record: Path, function: object, errno: in
 
 
 def test_each_call_has_its_own_limit(record: Path):
+    began = time.monotonic()
     calls = {"short": [hang, str(record), "short"], "long": [hang, str(record), "long"]}
     results = relay.call_each(calls, {"short": 0.3, "long": 0.9}, children=1)
-    assert results["short"].duration_s < 0.8 < results["long"].duration_s
+    assert {result.state for result in results.values()} == {"timeout"}
+    assert 0.9 < time.monotonic() - began < 3
 
 
 def test_what_hangs_since_an_earlier_run_is_not_called(record: Path, monkeypatch: pytest.MonkeyPatch):
