@@ -43,8 +43,11 @@ class Delivered(NamedTuple):
 
     def row(self) -> Dict[str, Any]:
         """The attempt as a row of the report."""
-        fields = ("way", "target", "status", "reason", "message")
-        return dict({field: getattr(self, field) for field in fields}, at=timestamp(time.time()))
+        # A NUL in what some server answered would make every collector refuse the report.
+        target, message = (text and "".join(letter if letter.isprintable() else "?" for letter in text)[:1024]
+                           for text in (self.target, self.message))  # fmt: skip
+        return {"way": self.way, "target": target, "status": self.status, "reason": self.reason, "message": message,
+                "at": timestamp(time.time())}  # fmt: skip
 
 
 def deliver(settings: Settings, report: Report, environment: Mapping[str, str]) -> List[str]:

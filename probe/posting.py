@@ -10,6 +10,7 @@ from probe.urls import without_password
 PATH = "/api/v1/reports"
 ANSWER_LIMIT_BYTES = 4096
 TOKEN_LIMIT_BYTES = 65536
+PROXIES_LIMIT = 3
 PORTS = {"http": 80, "https": 443}
 # Squid says by this header that an answer is its own and not the collector's.
 SQUID_HEADER = "X-Squid-Error"
@@ -89,7 +90,7 @@ def routes(url: str, environment: Mapping[str, str], proxy_url: Optional[str]) -
     # Several in CVMFS's manner: "http://a:3128|http://b:3128;DIRECT"; "None" and "OSG" are words of GlideinWMS.
     named = (proxy_url or "").replace(";", "|").split("|")
     usable = [name.strip() for name in named if name.strip() and name.strip().upper() not in ("NONE", "OSG", "DIRECT")]
-    return [*usable, None]
+    return [*usable[:PROXIES_LIMIT], None]
 
 
 def is_bypassed(host: str, port: int, no_proxy: str) -> bool:

@@ -3,6 +3,7 @@
     http://127.0.0.1:PORT/201               this status; so do .../401, ...
     http://127.0.0.1:PORT/503,503,201       one after the other, the last one from then on
     .../hang .../drip .../huge .../portal   no answer; one without end; one of 64 MB; a page where a login is wanted
+    .../nasty                               an answer that no report and no terminal should get as it is
 
 Run as a program: NOTES [CERTIFICATE KEY]; it prints its port. NOTES gets a line of JSON for each POST. Answers other than
 200 and 201 say in their body what was received, the token too: nothing of it may be told on.
@@ -38,6 +39,8 @@ class Handler(BaseHTTPRequestHandler):
             self._endless(b"x", 0.05)
         if wanted == "huge":
             self._endless(b"x" * 65536, 0)
+        if wanted == "nasty":
+            return self._answer(400, b"\0\x1b[2J \xff\xe2\x80\xae")
         if wanted == "portal":
             return self._answer(200, b"<html>Please log in</html>")
         with lock:

@@ -28,6 +28,8 @@ from tests.sample_reports import sample_report
 
 HERE = Path(__file__).parent
 NOWHERE = "http://127.0.0.1:1"
+# With the pauses that the tests set; a real run has one more.
+TRIES = 3
 SECRET = "c2VjcmV0c2lnbmF0dXJl"
 
 
@@ -90,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "PAUSES_S", (0.02, 0.04, 0.06))
+    monkeypatch.setattr(delivery, "PAUSES_S", (0.02, 0.04))
 
 
 class Situation(NamedTuple):
@@ -119,7 +121,7 @@ SITUATIONS = {
         taking("{plain}/503,503,201"), ["collector_unavailable"] * 2 + [None], "stored"
     ),
     "it is in trouble all the time (5xx)": Situation(
-        taking("{plain}/500"), ["collector_unavailable"] * 4, "HTTP 500: "
+        taking("{plain}/500"), ["collector_unavailable"] * TRIES, "HTTP 500: "
     ),
     "it asks to come back later than there is time (429)": Situation(
         taking("{plain}/429"), ["collector_unavailable"], "HTTP 429: "
@@ -129,8 +131,10 @@ SITUATIONS = {
     ),
     "its answer never ends": Situation(taking("{plain}/drip"), ["collector_unavailable"], "while waiting"),
     "its answer is endless and fast": Situation(taking("{plain}/huge"), ["not_a_collector"], "HTTP 201: xxx"),
-    "nothing listens there": Situation(taking(NOWHERE), ["network_unreachable"] * 4, "refused"),
-    "its name is unknown": Situation(taking("http://no.such.host.invalid"), ["network_unreachable"] * 4, "[Errno -"),
+    "nothing listens there": Situation(taking(NOWHERE), ["network_unreachable"] * TRIES, "refused"),
+    "its name is unknown": Situation(
+        taking("http://no.such.host.invalid"), ["network_unreachable"] * TRIES, "[Errno -"
+    ),
     "it says that the report is too large (413)": Situation(taking("{plain}/413"), ["report_refused"], "HTTP 413: "),
     "it says that the report does not fit (422)": Situation(taking("{plain}/422"), ["report_refused"], "HTTP 422: "),
     "its address redirects": Situation(taking("{plain}/302"), ["not_a_collector"], "points to http://elsewhere.exa"),
@@ -152,7 +156,7 @@ SITUATIONS = {
         taking("{plain}/201", token_file="{folder}/two words"), ["token_unusable"], "does not hold one token"
     ),
     "the token has expired": Situation(
-        taking("{plain}/201", token_file="{folder}/expired"), ["token_expired"] * 4, "the token expired at 20"
+        taking("{plain}/201", token_file="{folder}/expired"), ["token_expired"] * TRIES, "the token expired at 20"
     ),
     "the token is refused (401)": Situation(
         taking("{plain}/401", token_file="{folder}/good"), ["token_refused"], "HTTP 401: "
@@ -193,22 +197,22 @@ SITUATIONS = {
         taking("{tls}/201", **CA), [None], "stored", {"https_proxy": "http://user:pass%20word@{password_place}"}
     ),
     "the proxy wants a password and gets none": Situation(
-        taking("{tls}/201", **CA), ["proxy_failed"] * 4, "407", {"https_proxy": "{password}"}
+        taking("{tls}/201", **CA), ["proxy_failed"] * TRIES, "407", {"https_proxy": "{password}"}
     ),
     "the proxy wants a password for http": Situation(
-        taking("{plain}/201"), ["proxy_failed"] * 4, "HTTP 407", {"http_proxy": "{password}"}
+        taking("{plain}/201"), ["proxy_failed"] * TRIES, "HTTP 407", {"http_proxy": "{password}"}
     ),
     "the proxy refuses the target": Situation(
-        taking("{tls}/201", **CA), ["proxy_failed"] * 4, "403", {"https_proxy": "{closed}"}
+        taking("{tls}/201", **CA), ["proxy_failed"] * TRIES, "403", {"https_proxy": "{closed}"}
     ),
     "the proxy refuses the target of http": Situation(
-        taking("{plain}/201"), ["proxy_failed"] * 4, "ERR_ACCESS_DENIED", {"http_proxy": "{closed}"}
+        taking("{plain}/201"), ["proxy_failed"] * TRIES, "ERR_ACCESS_DENIED", {"http_proxy": "{closed}"}
     ),
     "the proxy cannot be reached": Situation(
-        taking("{tls}/201", **CA), ["proxy_failed"] * 4, "refused", {"https_proxy": NOWHERE}
+        taking("{tls}/201", **CA), ["proxy_failed"] * TRIES, "refused", {"https_proxy": NOWHERE}
     ),
     "the proxy's address is none": Situation(
-        taking("{tls}/201", **CA), ["proxy_failed"] * 4, "not of the form", {"https_proxy": "socks5://u:p@x:1"}
+        taking("{tls}/201", **CA), ["proxy_failed"] * TRIES, "not of the form", {"https_proxy": "socks5://u:p@x:1"}
     ),
     "no_proxy names the collector": Situation(
         taking("{tls}/201", **CA), [None], "stored", {"https_proxy": NOWHERE, "no_proxy": "localhost,127.0.0.1"}
@@ -285,6 +289,13 @@ def test_the_page_has_exactly_these_situations():
     for name, situation in SITUATIONS.items():
         codes = set(re.findall(r"`([a-z_]+)`", rows[name]))
         assert codes == {code for code in situation.reasons if code}, name
+
+
+def test_nothing_that_a_server_answers_can_spoil_the_report(world: World, tmp_path: Path):
+    report = sample_report("healthy")
+    deliver(report, collector=f"{world.plain}/nasty", spool=str(tmp_path))
+    assert report["delivery"][0]["message"].isprintable()
+    assert report["delivery"][0]["message"].startswith("HTTP 400: ??[2J")
 
 
 def test_people_are_told_what_to_do(places: dict[str, str]):
@@ -547,6 +558,7 @@ def test_whom_no_proxy_names(no_proxy: str, bypassed: bool):
         ({}, "None", [None]),
         ({}, "OSG", [None]),
         ({}, "http://a:3128|http://b:3128;DIRECT", ["http://a:3128", "http://b:3128", None]),
+        ({}, "a|b|c|d|e", ["a", "b", "c", None]),
         ({"https_proxy": "e:1"}, "http://a:3128", ["e:1"]),
         ({"HTTPS_PROXY": "e:1"}, None, ["e:1"]),
         ({"http_proxy": "e:1"}, None, [None]),
