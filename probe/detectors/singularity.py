@@ -21,11 +21,14 @@ INSIDE = ("/srv",)
 # All but cvmfs_inside, which has a detector of its own.
 FEATURES = (
     "sandbox", "sif", "sif_zstd", "registry", "pid_namespace", "ipc_namespace", "contain", "bind_new_path",
-    "workdir", "fakeroot", "nv", "rocm",
+    "workdir", "fakeroot", "cgroups", "nv", "rocm",
 )  # fmt: skip
+# Glideins use neither: a start more for each where something fails, or somebody requires it.
+EXTRAS = {"fakeroot": ["--fakeroot"], "cgroups": ["--memory", "256M"]}
 NOT_TRIED = {
     "registry": "give an image with --image docker://... to try one",
-    "fakeroot": "glideins do not use it",
+    "fakeroot": "tried where containers fail, and with --require fakeroot",
+    "cgroups": "tried where containers fail, and with --require cgroups",
     "nv": "tried by the gpus detector where there is a GPU",
     "rocm": "tried by the gpus detector where there is a GPU",
 }
@@ -209,6 +212,11 @@ def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials
         more = {"sif": Start(launch, node.work["sif"])} if node.work["sif"] else {}
     if verdicts["combined"].status == "fail":
         more["factory"] = Start(launch, node.work["sandbox"], INSIDE)
+    more.update(
+        (name, Start(command_line.bare_launch(runtime["path"], options), node.work["sandbox"]))
+        for name, options in EXTRAS.items()
+        if name in node.settings.require
+    )
     verdicts.update(trials.run(more) if more else {})
     return Tried(runtime, launch, verdicts.get("factory", verdicts["combined"]), verdicts, node.as_root)
 
@@ -227,6 +235,7 @@ def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findi
         "workdir": ["--home", node.folder + ":/srv", "--pwd", "/srv"],
         "bind_new_path": ["--bind", image + ":" + NEW_PATH],
     }
+    bare.update(EXTRAS)
     starts = {
         name: Start(command_line.bare_launch(binary, options), image, ours=ours) for name, options in bare.items()
     }
@@ -324,9 +333,11 @@ def _modes(tried: Tried) -> Dict[str, Check]:
 def _feature(name: str, tried: Tried) -> Check:
     """A feature by its own start where there was one, or else by the one that tried all at once."""
     identifier = "singularity.features." + name
-    if name in NOT_TRIED:
-        return check(identifier, "skipped", "not_requested", NOT_TRIED[name])
     single = tried.verdicts.get(name)
+    if single is None and name in NOT_TRIED:
+        return check(identifier, "skipped", "not_requested", NOT_TRIED[name])
+    if name == "cgroups" and single is not None and single.reason == "runtime_options_invalid":
+        return check(identifier, "skipped", "not_applicable", "this version has no --memory")
     if name in ("sif", "sif_zstd"):
         return _sif(identifier, single or tried.verdicts.get("sif_zstd"))
     if single is None and name == "bind_new_path":

@@ -17,7 +17,8 @@ from pathlib import Path
 DEFAULT_LAB = "/var/tmp/singularity-probe-lab"
 
 APPLETS = ("sh", "cat", "true", "false", "ls", "env", "uname", "id", "sleep", "printf", "test", "mount")
-MOUNT_POINTS = ("proc", "sys", "dev", "tmp", "home", "root", "var/tmp", "srv")  # /srv is GlideinWMS's work folder
+# /srv and /cvmfs are what glideins mount: images made for them have the folders, for sites with no overlay or underlay.
+MOUNT_POINTS = ("proc", "sys", "dev", "tmp", "home", "root", "var/tmp", "srv", "cvmfs")
 EMPTY_FILES = ("etc/passwd", "etc/group", "etc/resolv.conf", "etc/hosts", "etc/localtime")  # Apptainer binds onto them
 OS_RELEASE = 'NAME="Probe lab"\nID=probelab\nVERSION_ID="1"\nPRETTY_NAME="Probe lab 1"\n'
 
@@ -38,6 +39,8 @@ def busybox_sandbox(lab: Path) -> Path:
     """A sandbox (folder) image of about 2 MB with a static busybox: LAB/images/busybox."""
     target = lab / "images" / "busybox"
     if target.exists():
+        for folder in MOUNT_POINTS:  # of a lab that was made before one of them was wanted
+            (target / folder).mkdir(exist_ok=True)
         return target
     busybox = _static_busybox()
     with _made_whole(target) as image:

@@ -75,6 +75,12 @@ def module(about: str, prepare: str, **fields: Any) -> Condition:  # noqa: ANN40
     )
 
 
+def subuid(about: str, rows: str, then: str = "") -> Condition:
+    """What --fakeroot goes by: the user's subordinate ids."""
+    table = f"printf '{rows}' > /lab/subuid; for file in /etc/subuid /etc/subgid; do mount --bind /lab/subuid $file; done"
+    return Condition(about, touches=touching("fakeroot"), prepare=f"{table}\n{then}")
+
+
 CONDITIONS: dict[str, Condition] = {
     "setuid": setuid("Apptainer is installed with a setuid starter"),
     "setuid-bit_missing": setuid("the starter has lost its setuid bit", "chmod 755 /lab/setuid/apptainer/bin/starter-suid"),
@@ -113,4 +119,10 @@ modulefile singularity 'prepend-path PATH /lab/module/bin'
     "module-hangs": module(
         "the module never loads", "modulefile singularitypro 'exec sleep 1000'", deadline_s=20.0, factory_limit_s=1.0
     ),
+    "newuidmap-missing": subuid(
+        "the user has subordinate ids, and newuidmap is not installed",
+        "glidein:165536:65536\\n",
+        "hide newuidmap newgidmap",
+    ),
+    "subuid-none": subuid("the user has no subordinate ids: --fakeroot maps root alone", ""),
 }

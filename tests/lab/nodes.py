@@ -310,6 +310,14 @@ NODES: dict[str, Node] = {
     ),
     "setuid-config-owners": fails("sif_disallowed_by_config", "setuid", "config-owners"),
     "config-groups": fails("sif_disallowed_by_config", "config-groups"),
+    # --- what is tried only where something fails ---
+    "newuidmap-missing": fails(
+        "proc_masked",
+        "proc_masked",
+        "newuidmap-missing",
+        features={"fakeroot": ("fail", "newuidmap_missing"), "cgroups": ("fail", "cgroup_denied")},
+    ),
+    "fakeroot-root_mapped": fails("bind_ignored_by_config", "config-no_binds", "subuid-none", features={"fakeroot": OK}),
     # --- environment modules ---
     "module-singularity": works("module-singularity"),
     "module-singularitypro": works("module-singularitypro"),
