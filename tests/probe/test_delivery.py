@@ -24,6 +24,7 @@ import pytest
 from probe import delivery, posting, spool
 from probe.delivery import Delivered
 from tests.probe.samples import ROOT, settings
+from tests.pythons import python
 from tests.sample_reports import sample_report
 
 HERE = Path(__file__).parent
@@ -289,6 +290,24 @@ def test_the_page_has_exactly_these_situations():
     for name, situation in SITUATIONS.items():
         codes = set(re.findall(r"`([a-z_]+)`", rows[name]))
         assert codes == {code for code in situation.reasons if code}, name
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.13"])
+def test_the_oldest_and_the_newest_python_send_through_a_tunnel_and_verify_the_host(
+    version: str, world: World, tmp_path: Path
+):
+    """Up to 3.6 a wrong host name is an error of another kind; from 3.13 on certificates are judged more strictly."""
+    reasons = []
+    for host in ("localhost", "127.0.0.1"):
+        collector = world.tls.replace("localhost", host) + "/201"
+        environment = {
+            "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "https_proxy": world.proxies["open"],
+            "PROBE_CA_FILE": str(world.folder / "ca.pem"), "PROBE_COLLECTOR": collector,
+        }  # fmt: skip
+        command = [str(python(version)), "-m", "probe", "run", "--only", "credentials"]
+        answer = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+        reasons.append(json.loads(answer.stdout)["delivery"][0]["reason"])
+    assert reasons == [None, "tls_failed"]
 
 
 def test_nothing_that_a_server_answers_can_spoil_the_report(world: World, tmp_path: Path):
