@@ -1,5 +1,6 @@
 """The collector: the ASGI application behind `site-db serve`. One table of routes; the description is built from it."""
 
+import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reports import feed, pages
+from reports import feed, images_routes, pages
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.disk import Disk
 from reports.intake import utc_now
@@ -169,7 +170,10 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         extra=OF_ONE_ENTRY,
     )
     overview = reader.page(lambda _request: views.list_sites(store, now()), pages.overview)
+    # Before those of sites and entries, whose names may hold slashes.
+    about_images = images_routes.questions(store, now)
     return [
+        *(Row(path, reader.json(question), operation) for path, question, operation in about_images),
         listed("sites", lambda _request: views.list_sites(store, now()).to_dict()),
         named("sites", "site", views.site_report),
         listed("entries", all_entries),
@@ -248,7 +252,11 @@ def _constant(body: bytes) -> Endpoint:
 
 
 def _json(answer: object) -> Response:
-    return Response(orjson.dumps(answer), media_type="application/json")
+    body = orjson.dumps(answer)
+    if not body.decode().isprintable():
+        # Names of strangers: who looks at this in a terminal is not to be misled by characters that turn or hide text.
+        body = json.dumps(orjson.loads(body)).encode()
+    return Response(body, media_type="application/json")
 
 
 async def _answer_problem(_request: Request, problem: Exception) -> Response:
