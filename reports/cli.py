@@ -10,6 +10,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from reports import answers, doctor, upkeep_commands
 from reports.entries_cli import entries
 from reports.harvest_commands import harvest
+from reports.images_commands import images
 from reports.ingest import Ingest, Summary
 from reports.intake import REPORT_LIMIT_BYTES, utc_now
 from reports.output import console_for
@@ -185,6 +186,7 @@ def doctor_command(context: click.Context, session: Session) -> None:
 
 cli.add_command(serve)
 cli.add_command(entries)
+cli.add_command(images)
 cli.add_command(harvest)
 cli.add_command(token)
 for upkeep_command in upkeep_commands.COMMANDS:

@@ -162,7 +162,9 @@ def find_image(connection: Connection, name: str) -> KnownImage:
     rows = connection.execute(select(_IMAGES.id, _IMAGES.ref)).all()
     wanted = [row for row in rows if row[1].endswith("/" + name)] or [row for row in rows if row[0] in set(numbers)]
     if not wanted:
-        raise UnknownName("image", name, [row[1] for row in rows] + [row[1].rpartition("/")[2] for row in rows])
+        error = UnknownName("image", name, [row[1] for row in rows] + [row[1].rpartition("/")[2] for row in rows])
+        error.remedy = error.remedy if error.near else "See them all: site-db images list."
+        raise error
     if len(wanted) > 1:
         raise AmbiguousName("image", name, [row[1] for row in wanted])
     return read_images(connection, [wanted[0][0]])[0]

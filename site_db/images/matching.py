@@ -47,9 +47,12 @@ class Counts(NamedTuple):
         return self.yes / measured if measured else None
 
     def answer(self, rules: Rules) -> Answer:
-        """The answer for all of them together, by the limits that verdicts have."""
+        """The answer for all of them together, by the limits that verdicts have.
+
+        Where none says yes and most cannot tell, nobody knows: of an image that nobody looked at, only no is ever sure.
+        """
         share = self.share
-        if share is None:
+        if share is None or (not self.yes and self.unknown > self.no):
             return "unknown"
         return "yes" if share >= rules.yes_from else "no" if share <= rules.no_up_to else "mixed"
 
