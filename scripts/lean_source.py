@@ -1,4 +1,4 @@
-"""Takes from Python source what only people and checkers read: docstrings, comments, annotations of functions.
+"""Takes from Python source what only people and checkers read: docstrings, comments, annotations, wide indentation.
 
 The single file compiles its sources at every start, and carries them. Each statement stays on its line, so that the
 places that an error names are those of the repository.
@@ -12,14 +12,14 @@ import tokenize
 
 
 def lean(source: str) -> str:
-    """The same program without docstrings, comments and annotations of functions, line by line.
+    """The same program, line by line, without docstrings, comments and annotations that it does not use itself.
 
     Raises ValueError where what is left is not the same program; that would be a fault of this module.
     """
     tree = ast.parse(source)
     lines = source.encode().split(b"\n")
-    cuts = [*_comments(source), *_docstrings(tree), *_annotations(tree, lines)]
-    result = _without(lines, cuts)
+    cuts = [*_comments(source), *_docstrings(tree), *_annotations(tree, lines), *_variables(tree), *_typing(tree)]
+    result = _indented_by_one(_without(lines, cuts))
     if ast.dump(ast.parse(result)) != ast.dump(_reduced(ast.parse(source))):
         raise ValueError("leaving out docstrings and annotations changed the program")
     return result
@@ -68,8 +68,49 @@ def _annotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg
     return [argument for argument in every if argument and argument.annotation]
 
 
+def _variables(tree: ast.Module) -> list[Cut]:
+    """Annotations of variables with a value; those of a class's body may be fields of a named tuple."""
+    return [(_end(node.target), _end(node.annotation), b"") for node in _plain_variables(tree)]
+
+
+def _plain_variables(tree: ast.Module) -> list[ast.AnnAssign]:
+    in_classes = {id(node) for owner in ast.walk(tree) if isinstance(owner, ast.ClassDef) for node in owner.body}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and id(node) not in in_classes]
+    return [node for node in found if node.value and node.simple]
+
+
+def _typing(tree: ast.Module) -> list[Cut]:
+    """Imports of names that only the annotations used."""
+    return [
+        (_start(node), _end(node), f"from typing import {', '.join(names)}".encode() if names else b"pass")
+        for node, names in _typing_names(tree)
+    ]
+
+
+def _typing_names(tree: ast.Module) -> list[tuple[ast.ImportFrom, list[str]]]:
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "typing"]
+    if not imports:
+        return []
+    # Parsed again: reducing changes the tree.
+    reduced = _without_annotations(ast.parse(ast.unparse(tree)))
+    used = {node.id for node in ast.walk(reduced) if isinstance(node, ast.Name)}
+    return [(node, [each.name for each in node.names if each.name in used]) for node in imports]
+
+
 def _reduced(tree: ast.Module) -> ast.Module:
     """The syntax tree that the lean source has to have."""
+    for node, names in _typing_names(tree):
+        kept = ast.ImportFrom("typing", [ast.alias(name) for name in names], 0)
+        tree.body[tree.body.index(node)] = kept if names else ast.Pass()
+    return _without_annotations(tree)
+
+
+def _without_annotations(tree: ast.Module) -> ast.Module:
+    variables = {id(node) for node in _plain_variables(tree)}
+    for owner in ast.walk(tree):
+        for name, value in ast.iter_fields(owner):
+            if isinstance(value, list):
+                setattr(owner, name, [_assignment(node) if id(node) in variables else node for node in value])
     for node in ast.walk(tree):
         if _has_docstring(node):
             node.body[:1] = [] if isinstance(node, ast.Module) else [ast.Pass()]  # type: ignore[attr-defined]  # it has
@@ -78,6 +119,28 @@ def _reduced(tree: ast.Module) -> ast.Module:
             for argument in _annotated(node):
                 argument.annotation = None
     return tree
+
+
+def _assignment(node: ast.AnnAssign) -> ast.Assign:
+    return ast.Assign([node.target], node.value)
+
+
+LAYOUT = (tokenize.INDENT, tokenize.DEDENT, tokenize.NL, tokenize.ENDMARKER)
+
+
+def _indented_by_one(source: str) -> str:
+    """A blank for each level, none before a line that goes on another one; lines within a text stay as they are."""
+    lines = source.split("\n")
+    result = list(lines)
+    depth, begins = 0, True
+    for kind, _, (line, column), _, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+        if kind in LAYOUT:
+            depth += (kind == tokenize.INDENT) - (kind == tokenize.DEDENT)
+            continue
+        if not lines[line - 1][:column].strip():
+            result[line - 1] = (" " * depth if begins else "") + lines[line - 1][column:]
+        begins = kind == tokenize.NEWLINE
+    return "\n".join(result)
 
 
 def _start(node: ast.stmt | ast.expr | ast.arg) -> tuple[int, int]:
