@@ -26,7 +26,7 @@ AT_ONCE = 2
 # What asks the image about itself; every line of ours begins with the nonce. It "started" before anything of the image is
 # read: a pipe or an endless file in its /etc costs what was read, not the verdict.
 SCRIPT = (
-    'ulimit -t 5; echo "$0 arch $(uname -m 2>/dev/null)"; echo "$0 libc $(getconf GNU_LIBC_VERSION 2>/dev/null)";'
+    'ulimit -t 2; echo "$0 arch $(uname -m 2>/dev/null)"; echo "$0 libc $(getconf GNU_LIBC_VERSION 2>/dev/null)";'
     ' for f in /lib/ld-musl-*; do [ -e "$f" ] && echo "$0 musl $f"; done; echo "$0 started";'
     ' if [ -f /etc/os-release ]; then while read -r l; do echo "$0 os $l"; done </etc/os-release; fi; echo "$0 end"'
 )

@@ -60,7 +60,9 @@ def _left_out_check(wanted: int, left_out: List[str]) -> Check:
 
 def _row(reference: str, **fields: Any) -> Row:
     row: Row = dict.fromkeys(("path", "kind", "reason", "message", "exec_s", "os", "libc", "arch"))
-    return dict(row, ref=reference, status="ok", keys=[], evidence={}, **fields)
+    row.update(ref=reference, status="ok", keys=[], evidence={})
+    row.update(fields)
+    return row
 
 
 def _looked_at(
