@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional
 FUNCTION_NOT_FOUND = 13
 DEVICES_LIMIT = 64
 MIG_LIMIT = 16
+LARGEST = 1 << 63  # of the report's numbers
 # cuda.h, CUdevice_attribute: COMPUTE_CAPABILITY_MAJOR and _MINOR
 COMPUTE_CAPABILITY = (75, 76)
 
@@ -24,14 +25,16 @@ class Api:
     def call(self, name: str, *arguments: Any) -> int:
         """Call a function that returns an error code; 0 is success."""
         function = getattr(self._library, name, None)
-        return FUNCTION_NOT_FOUND if function is None else int(function(*arguments))
+        # ctypes takes results for signed; both vendors' enumerations have no negative one.
+        return FUNCTION_NOT_FOUND if function is None else int(function(*arguments)) & 0xFFFFFFFF
 
     def number(self, name: str, kind: Any, *before: Any) -> Optional[int]:
         """The number that a function writes to its last argument, of a ctypes kind; None on any error."""
         import ctypes
 
         value = kind(0)
-        return int(value.value) if self.call(name, *before, ctypes.byref(value)) == 0 else None
+        good = self.call(name, *before, ctypes.byref(value)) == 0 and value.value >= 0
+        return int(value.value) if good else None
 
     def text(self, name: str, *before: Any) -> Optional[str]:
         """The text that a function writes to a buffer; None on any error."""
@@ -104,7 +107,8 @@ def _memory(nvml: Api, handle: Any) -> Optional[int]:
     import ctypes
 
     memory = (ctypes.c_ulonglong * 3)()  # total, free, used
-    return int(memory[0]) if nvml.call("nvmlDeviceGetMemoryInfo", handle, memory) == 0 else None
+    known = nvml.call("nvmlDeviceGetMemoryInfo", handle, memory) == 0 and memory[0] < LARGEST
+    return int(memory[0]) if known else None
 
 
 def _mig_instances(nvml: Api, parent: Any) -> List[Dict[str, Any]]:
@@ -174,7 +178,7 @@ def _cuda_device(cuda: Api, number: int) -> Dict[str, Any]:
         "nvidia",
         model=name.value.decode("utf-8", "replace") if named else None,
         uuid=uuid_text(bytes(uuid)) if has_uuid else None,
-        memory_bytes=size.value if sized else None,
+        memory_bytes=size.value if sized and size.value < LARGEST else None,
         compute_capability=None if None in parts else "{}.{}".format(*parts),
     )
 

@@ -117,7 +117,7 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     loader = _prepare(node) if vendor == "nvidia" else None
     first = _try_our_image(node, gpus, loader)
     yield first
-    rows = earlier["images"]["rows"] if isinstance(earlier["images"], dict) else earlier["images"]
+    rows = earlier["images"]["rows"] if "images" in earlier else []  # left out by --skip
     images = [row for row in rows if row["status"] == "ok" and row["path"]][:IMAGES_TRIED]
     if vendor == "nvidia" and images:
         checks = _try_images(node, gpus, images, loader)

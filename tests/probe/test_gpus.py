@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from probe.detectors import gpu_errors, gpu_nvidia, gpus
 from probe.host import Host
 from tests.lab import gpu_standin
-from tests.probe.samples import settings
+from tests.probe.samples import SCHEMA, settings
 
 MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 A40, A100 = "GPU-11111111-aaaa-4000-8000-000000000001", "GPU-22222222-bbbb-4000-8000-000000000002"
@@ -56,6 +57,7 @@ def found(host: Host, slots: str | None = None) -> tuple[dict[str, Any], dict[st
     """The report's gpus, and its checks by id."""
     (findings,) = gpus.detect(host, settings({"GLIDEIN_Resource_Slots": slots} if slots else {}), {})
     findings = json.loads(json.dumps(findings))
+    Draft202012Validator({"$defs": SCHEMA["$defs"], **SCHEMA["properties"]["gpus"]}).validate(findings["data"])
     return findings["data"], {row["id"]: row for row in findings["checks"]}
 
 
@@ -191,6 +193,14 @@ def test_devices_that_are_lost_are_told_with_their_code(node: Node):
     data, _ = found(node(GPU_STANDIN_DEVICE="15", GPU_STANDIN_CUDA="error 999"))
     assert outcome(data) == ("fail", "gpu_lost")
     assert [row["error"] for row in data["devices"]] == [15, 15]
+
+
+def test_answers_that_no_driver_gives_are_unknown_and_fit_the_report(node: Node):
+    data, _ = found(node(GPU_STANDIN_COUNT="-5", GPU_STANDIN_DEVICE="-1"))
+    assert data["visible_count"] is None or data["visible_count"] >= 0
+    assert {row["error"] for row in data["devices"]} <= {0xFFFFFFFF}
+    data, _ = found(node(GPU_STANDIN_NVML="error -7", GPU_STANDIN_CUDA="error -7"))
+    assert outcome(data) == ("fail", "gpu_driver_error")
 
 
 def test_an_old_driver_without_newer_functions_still_tells_its_devices(node: Node):

@@ -122,7 +122,7 @@ def test_an_image_is_judged_by_a_run_or_else_by_versions(libc, outcome, status, 
 
 def earlier(**gpus: Any) -> dict[str, Any]:  # noqa: ANN401  any value of the report
     data = {**gpu_signs.shape("ok", None, None), "devices": [{"vendor": "nvidia"}], **gpus}
-    return {"gpus": data, "singularity": {"usable": True}, "work_folder": {"sandbox": "/image"}, "images": []}
+    return {"gpus": data, "singularity": {"usable": True}, "work_folder": {"sandbox": "/image"}}
 
 
 @pytest.mark.parametrize(
