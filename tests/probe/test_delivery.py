@@ -464,12 +464,16 @@ def test_what_waits_goes_on_waiting_when_the_collector_fails_again(world: World,
     assert "3 still wait" in report["delivery"][-1]["message"]
 
 
-def test_two_runs_that_deliver_the_same_spool_at_once_do_no_harm(tmp_path: Path):
-    deliver(sample_report("healthy"), spool=str(tmp_path))
+def test_what_another_run_delivers_meanwhile_does_not_stop_this_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    waiting = sample_report("healthy")
+    deliver(waiting, spool=str(tmp_path))
     [path] = spool.waiting(str(tmp_path))
-    spool.remove(path)
-    spool.remove(path)
-    spool.refuse(path)
+    monkeypatch.setattr(spool, "waiting", lambda _folder: [str(tmp_path / "gone.json"), path])
+    told = deliver(sample_report("healthy"), collector=f"{world.plain}/201", spool=str(tmp_path))
+    assert told[1] == "of earlier reports: 2 delivered, 0 refused, 0 still wait"
+    assert waiting["report_id"] in [row["report_id"] for row in world.received()]
     assert list(tmp_path.iterdir()) == []
 
 
