@@ -27,8 +27,8 @@ class Detector(NamedTuple):
     ``detect(host, settings, earlier)`` yields Findings; ``earlier`` holds the data of the detectors named in ``needs``,
     which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered. ``load``
     imports what the detector needs; it is called while those before it run. ``idle`` gives the findings at once where
-    there is nothing to look at, which saves a process; it must not touch anything, and may be asked before all that the
-    detector needs is known.
+    there is nothing to look at, which saves a process; it must touch nothing but the kernel's own /dev, /proc and /sys,
+    and may be asked before all that the detector needs is known.
     """
 
     name: str

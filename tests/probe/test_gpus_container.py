@@ -185,6 +185,42 @@ def test_both_payloads_are_built_and_call_what_stands_in_for_cuda(tmp_path: Path
     assert (crashing.returncode, gpu_container.parse(crashing.stdout, NONCE).loaded) == (-11, True)
 
 
+AARCH64 = Path("/usr/aarch64-linux-gnu/lib")
+CUDA_OF_AARCH64 = """
+        .macro function name, value
+        .globl \\name
+        .type \\name, %function
+\\name:
+        mov w1, #\\value
+        str w1, [x0]
+        mov w0, #0
+        ret
+        .endm
+        .text
+        function cuDriverGetVersion, 12040
+        function cuDeviceGetCount, 2
+        .globl cuInit
+        .type cuInit, %function
+cuInit: mov w0, #0
+        ret
+"""
+
+
+def test_the_payload_for_aarch64_runs_by_aarch64s_loader_and_c_library(tmp_path: Path):
+    """Emulated, and CUDA's stand-in is assembled: no compiler for that architecture is needed."""
+    (tmp_path / "cuda.S").write_text(CUDA_OF_AARCH64)
+    for command in (
+        ["aarch64-linux-gnu-as", "-o", "cuda.o", "cuda.S"],
+        ["aarch64-linux-gnu-ld", "-shared", "-soname", "libcuda.so.1", "-o", "libcuda.so.1", "cuda.o"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=20)
+    (tmp_path / "payload").write_bytes(packed.read("payload-cuda-aarch64") or b"")
+    loader = [str(AARCH64 / "ld-linux-aarch64.so.1"), "--library-path", f"{tmp_path}:{AARCH64}"]
+    command = ["qemu-aarch64-static", *loader, str(tmp_path / "payload"), NONCE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, ENDED + "\n"), done.stderr
+
+
 def test_a_host_without_our_payload_or_a_loader_is_left_alone(tmp_path: Path):
     (tmp_path / "lib").mkdir()
     assert gpu_container.prepare(str(tmp_path), "sparc", "/lib") is None
