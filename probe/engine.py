@@ -146,7 +146,8 @@ def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Fi
         reason = "probe_interrupted" if interrupted else "deadline_reached"
         status, message = "timeout", "{} was cut short after {:.1f} s".format(detector.name, result.duration_s)
     else:
-        status, reason = "unknown", "probe_error"
+        reason = result.lost_reason
+        status = "unknown" if reason == "probe_error" else "fail"
         message = "{} failed: {}".format(detector.name, result.detail)
     own = check("probe." + detector.name, status, reason, message, result.duration_s, left_running=result.left_running)
     findings = result.value or {"data": detector.unknown(status, reason, message), "checks": []}

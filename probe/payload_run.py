@@ -4,7 +4,6 @@ The payload prints lines that begin with a nonce (payload/payload-x86_64.S); a s
 and the nonce's last line is there: Singularity has been seen to exit 0 after a FATAL (glideinWMS issue 395).
 """
 
-import errno
 import os
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
@@ -12,8 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from probe import stderr_rules
 from probe.checks import Check, check, decisive_lines
 from probe.process import Outcome
-
-EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+from probe.workers import EXHAUSTED
 
 
 class Seen(NamedTuple):

@@ -18,6 +18,9 @@ from probe import kernel, process, stuck
 # What a worker's own children get to die in at its end; what does not is killed once more by who adopts it.
 HAND_OVER_S = 0.1
 
+# What a fork, an exec or an open says where a limit of processes, memory or files is reached.
+EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
 _stuck_since_earlier: Set[str] = set()
 
 
@@ -39,6 +42,11 @@ class Result(NamedTuple):
     errno: Optional[int]
     duration_s: float
     left_running: bool = False
+
+    @property
+    def lost_reason(self) -> str:
+        """The reason code for a worker that gave no answer: a limit of this node, or a fault of ours."""
+        return "resources_exhausted" if self.errno in EXHAUSTED else "probe_error"
 
 
 def is_stuck(name: str) -> bool:
@@ -190,7 +198,7 @@ def _serve(descriptor: int, name: str, function: Callable[..., Iterable[Any]], a
             _send(descriptor, {"value": value})
         _send(descriptor, {"end": True})
     except BaseException as error:  # noqa: BLE001  the one place where a detector's failure becomes data
-        _send(descriptor, {"error": _describe(error), "errno": getattr(error, "errno", None)})
+        _send(descriptor, {"error": _describe(error), "errno": _errno_of(error)})
     finally:
         process.kill_descendants(HAND_OVER_S)
         os._exit(0)
@@ -206,6 +214,10 @@ def _send(descriptor: int, message: Dict[str, Any]) -> None:
     data = json.dumps(message).encode() + b"\n"
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def _errno_of(error: BaseException) -> Optional[int]:
+    return errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
 
 
 def _describe(error: BaseException) -> str:

@@ -232,7 +232,7 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
 def _user_check(user: Any, uid: int) -> Dict[str, Any]:
     if user.state != "done":
         return check(
-            "host.user", "timeout" if user.state == "timeout" else "unknown", "probe_error", user.detail or None
+            "host.user", "timeout" if user.state == "timeout" else "unknown", user.lost_reason, user.detail or None
         )
     if user.value is None:
         return check("host.user", "fail", "user_unknown", "user id {} has no passwd entry".format(uid), user.duration_s)

@@ -219,7 +219,7 @@ def _judge(
     status, reason, message = "ok", None, None  # type: str, Optional[str], Optional[str]
     if result.state != "done":
         status = "timeout" if result.state == "timeout" else "unknown"
-        reason, message = "probe_error", result.detail or "did not answer within {} s".format(LIMIT_S)
+        reason, message = result.lost_reason, result.detail or "did not answer within {} s".format(LIMIT_S)
     elif failed and failed["errno"] == errno.ENOSYS:
         status, reason, message = "unknown", "cannot_be_tried", "this Python has no ctypes"
     elif failed:
@@ -283,7 +283,7 @@ def _several(host: Host, user: Dict[str, Any]) -> List[Check]:
     identifier = "namespaces.user_several"
     result = host.attempt("namespaces.several", LIMIT_S, try_several, AT_ONCE)
     if result.state != "done":
-        return [check(identifier, "unknown", "probe_error", result.detail or "no answer", result.duration_s)]
+        return [check(identifier, "unknown", result.lost_reason, result.detail or "no answer", result.duration_s)]
     message = "{} of {} at once, under a limit of {}".format(result.value, AT_ONCE, user["limit"])
     good = result.value == AT_ONCE
     status, reason = ("ok", None) if good else ("fail", "userns_limit_reached")

@@ -381,7 +381,8 @@ def _without_a_run(obstacle: Check, runtimes: List[Dict[str, Any]]) -> Findings:
 def unknown(status: str, reason: str, message: str) -> Dict[str, Any]:
     """The report's ``singularity`` where it never answered, or nothing could be started."""
     return {
-        "usable": None,
+        # Where we cannot even fork, no container starts: that takes a dozen of processes and threads.
+        "usable": False if reason == "resources_exhausted" else None,
         "reason": reason,
         "message": message,
         "mode": None,

@@ -2,10 +2,12 @@
 each run is made in a child of its own."""
 # ruff: noqa: ANN001, ANN002, ANN202, ANN401 - detectors take and give what the engine's own types say
 
+import errno
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,18 @@ def test_a_crash_is_unknown_keeps_what_was_found_and_hides_nothing_else():
     assert found["findings"]["after"]["data"] == {"earlier": {"bad": "first"}}
     assert found["findings"]["good"]["state"] == "done"
     assert found["complete"] is True
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EAGAIN, "fork"), MemoryError(), OSError(errno.EMFILE, "open")])
+def test_a_detector_that_a_limit_of_the_node_ends_fails_for_that(error: BaseException):
+    def exhausted(*_: object) -> Iterator[object]:
+        raise error
+        yield
+
+    found = run([detector("bad", exhausted)])
+    row = own_check(found, "bad")
+    assert (row["status"], row["reason"]) == ("fail", "resources_exhausted")
+    assert found["findings"]["bad"]["data"]["reason"] == "resources_exhausted"
 
 
 @pytest.mark.parametrize(
