@@ -107,7 +107,8 @@ def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
         answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], ",".join(good) if repositories else None,
         ",".join(bad) if repositories else None, len(gpus["devices"]) if known else None, gpus["driver_version"],
         gpus["cuda_version"], gpus.get("visible_count"), gpus["reason"], answer(gpus["container"]),
-        gpus["driver_libraries_glibc"], report["host"]["microarch"], "ok" if report["complete"] else "partial", _changed(report),
+        gpus["driver_libraries_glibc"], report["host"]["microarch"], "ok" if report["complete"] else "partial",
+        _changed(report),
     ]  # fmt: skip
     return dict(zip(ATTRIBUTES, values))
 
