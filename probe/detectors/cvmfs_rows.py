@@ -44,7 +44,7 @@ class Known(NamedTuple):
 def judge(found: Dict[str, Any], state: str, known: Known) -> Judgement:
     """Status, reason and message for what ``cvmfs_look.look`` found."""
     if state == "timeout":
-        return Judgement("timeout", "cvmfs_hung", "no answer within {:.0f} s".format(known.limit_s))
+        return Judgement("timeout", "cvmfs_hung", "no answer within {:.1f} s".format(known.limit_s))
     if state != "done":
         return Judgement("unknown", "probe_error", "the child that looked died")
     if found["errno"] is not None:
