@@ -61,9 +61,14 @@ def missing(report: Dict[str, Any], required: List[str], also_unknown: bool) -> 
 
 
 def _missing(report: Dict[str, Any], name: str, status: str) -> Missing:
-    check = next((row for row in _candidates(report, name) if row["status"] != "ok"), {})
-    message, remedy = check.get("message"), check.get("remedy")
-    return Missing(name, check.get("status", status), check.get("reason"), message, remedy)
+    from probe import reasons
+
+    wrong = [row for row in _candidates(report, name) if row["status"] != "ok"]
+    worst = [row for row in wrong if row["status"] in ("fail", "timeout")] or wrong
+    if not worst:
+        return Missing(name, status, None, None, None)
+    reason = worst[0]["reason"]
+    return Missing(name, worst[0]["status"], reason, worst[0]["message"], reasons.remedy(reason))
 
 
 def _candidates(report: Dict[str, Any], name: str) -> List[Dict[str, Any]]:

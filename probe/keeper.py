@@ -207,14 +207,13 @@ def _collect(child: int, out: int, held: int, deadline: float) -> "Tuple[bytes, 
     poll = select.poll()
     poll.register(out, select.POLLIN)
     poll.register(held, select.POLLIN)
-    output, opened = b"", True
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended and not opened:
-            return output, status
+    output, opened, ended, status = b"", True, 0, 0
+    while not ended or opened:
+        if not ended:
+            ended, status = os.waitpid(child, os.WNOHANG)
         if not opened:  # it is about to end
             time.sleep(0.0005)
-        ready = dict(poll.poll(50 if opened else 0))
+        ready = dict(poll.poll(50 if opened and not ended else 0))
         if out in ready:
             block = os.read(out, 65536)
             output += block[: OUTPUT_LIMIT_BYTES - len(output)]
@@ -222,13 +221,14 @@ def _collect(child: int, out: int, held: int, deadline: float) -> "Tuple[bytes, 
                 poll.unregister(out)
                 opened = False
         elif ended:  # a helper that it left holds the pipe
-            return output, status
-        if held in ready or time.monotonic() > deadline:
+            break
+        if not ended and (held in ready or time.monotonic() > deadline):
             try:
                 os.killpg(child, SIGKILL)
             except OSError:  # it has not got as far as its own session, or has just ended
                 os.kill(child, SIGKILL)
             return output, None
+    return output, status
 
 
 def _note(path: str, child: int) -> None:

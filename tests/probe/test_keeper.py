@@ -1,0 +1,114 @@
+"""The child beside a run: what it sends, whom it lets in, and that it never outlives the run."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from probe.keeper import FOLDER, NONCE, Keeper, own_folder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "glidein_config"
+    path.write_bytes(b"A caf\xe9\n")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "remembered"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def remember(folder: Path, *words: str) -> None:
+    (folder / "launch").write_text("\0".join(words))
+
+
+def gone(pid: int, within_s: float = 5.0) -> bool:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_it_sends_the_files_and_one_run_has_the_lock(config: Path, folder: Path):
+    first = Keeper(str(folder), str(config), False)
+    assert first.receive("lock", 5) == b"held"
+    second = Keeper(str(folder), str(config), True)
+    assert (second.receive("lock", 5), second.receive("config", 5)) == (b"busy", b"A caf\xe9\n")
+    assert first.receive("config", 5) == b"A caf\xe9\n"
+    assert first.receive("memory", 5) == "No such file or directory"
+    first.release()
+    second.release()
+
+
+def test_the_remembered_start_runs_with_this_runs_folder_and_a_new_nonce(config: Path, folder: Path):
+    remember(folder, "/bin/echo", FOLDER, NONCE)
+    keeper = Keeper(str(folder), str(config), True)
+    message = keeper.receive("start", 5)
+    assert isinstance(message, bytes)
+    status, _seconds, nonce = message.split(b"\n")[0].decode().split()
+    assert status == "0"
+    assert message.split(b"\n")[1].decode() == f"{Path.cwd()}:/srv {nonce}"
+    keeper.release()
+    assert not (folder / "started").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("/no/such/program",), ("", ""), ("/bin/sh", "-c", "exit 3")])
+def test_a_start_that_does_not_work_is_told(config: Path, folder: Path, words: tuple[str, ...]):
+    if words:
+        remember(folder, *words)
+    keeper = Keeper(str(folder), str(config), True)
+    message = keeper.receive("start", 5)
+    assert isinstance(message, bytes)
+    assert message.split()[0] != b"0"
+    keeper.release()
+
+
+def test_what_it_started_ends_with_the_run_however_that_ends(config: Path, folder: Path):
+    remember(folder, "/bin/sleep", "1000")
+    run = os.fork()
+    if run == 0:
+        Keeper(str(folder), str(config), True).receive("memory", 5)
+        signal.pause()
+    until = time.monotonic() + 10
+    while not (folder / "started").exists() or not (folder / "started").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    pid = int((folder / "started").read_text().split()[0])
+    os.kill(run, signal.SIGKILL)
+    os.waitpid(run, 0)
+    assert gone(pid)
+
+
+def test_no_start_joins_one_that_still_hangs(config: Path, folder: Path):
+    remember(folder, "/bin/echo", NONCE)
+    birth = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    (folder / "started").write_text(f"{os.getpid()} {birth}")
+    keeper = Keeper(str(folder), str(config), True)
+    message = keeper.receive("start", 5)
+    assert isinstance(message, bytes)
+    assert message.startswith(b"none ")
+    keeper.release()
+
+
+def test_a_folder_that_others_can_reach_is_not_ours(tmp_path: Path):
+    assert own_folder(str(tmp_path / "new"))
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o750)
+    assert not own_folder(str(tmp_path / "open"))
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    assert not own_folder(str(tmp_path / "link"))
+    os.chown(tmp_path / "new", 1, -1)
+    assert not own_folder(str(tmp_path / "new"))
