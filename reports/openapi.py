@@ -146,6 +146,14 @@ def description(rows: Iterable[Described]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {**_SCHEMAS, **_report_schemas()},
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A token of an entry writes, a reader's token reads; in the open mode neither is needed.",
+                }
+            },
             "responses": {
                 "Problem": {
                     "description": "Problem details (RFC 9457)",
@@ -169,6 +177,8 @@ def _operation(row: Described) -> dict[str, Any]:
         described["parameters"] = [
             {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
         ]
+    if 401 in about.refusals:
+        described["security"] = [{"token": []}, {}]
     described.update(copy.deepcopy(about.extra))
     described["responses"].update({str(status): _PROBLEM for status in (*about.refusals, 500)})
     return described
