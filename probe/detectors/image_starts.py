@@ -167,4 +167,7 @@ def judge(outcome: Outcome, nonce: str) -> Dict[str, Any]:
     match = stderr_rules.match(outcome.stderr, {})
     lines = decisive_lines(outcome.stderr, 1)
     message = match.line if match else lines[0] if lines else "exit code {}".format(outcome.exit_code)
-    return dict(row, status="fail", reason=match.reason if match else "image_start_failed", message=message)
+    reason = match.reason if match else "image_start_failed"
+    # Another image started from the same folder. What a setuid starter cannot enter is this one: a user's own FUSE mount,
+    # for example, is closed to root (setuid Apptainer 1.4.5, run).
+    return dict(row, status="fail", reason={"folder_unusable": "image_unreadable"}.get(reason, reason), message=message)

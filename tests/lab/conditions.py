@@ -116,6 +116,9 @@ CONDITIONS: dict[str, Condition] = {
         probe_arguments=("--image", "/scratch/no/such/image"),
     ),
     "fuse-missing": Condition("there is no /dev/fuse", touches=touching("fuse"), prepare="rm /dev/fuse"),
+    "fusermount-missing": Condition(
+        "fusermount is not installed", touches=touching("fusermount"), prepare="hide fusermount fusermount3"
+    ),
     "squashfuse-missing": Condition(
         "squashfuse is not installed",
         touches=touching("squashfuse"),

@@ -81,6 +81,16 @@ def subuid(about: str, rows: str, then: str = "") -> Condition:
     return Condition(about, touches=touching("fakeroot"), prepare=f"{table}\n{then}")
 
 
+# A file system that its owner alone may look into: root's programs, a setuid starter among them, are refused.
+PRIVATE_IMAGE = r"""
+mkdir /lab/private /lab/private-image
+cp "$(command -v squashfuse)" /lab/private/
+mksquashfs "$IMAGE" /lab/private/image.squashfs -quiet -no-progress > /dev/null
+chown "$GLIDEIN:" /lab/private-image
+runuser -u "$GLIDEIN" -- /lab/private/squashfuse /lab/private/image.squashfs /lab/private-image
+"""
+
+
 CONDITIONS: dict[str, Condition] = {
     "setuid": setuid("Apptainer is installed with a setuid starter"),
     "setuid-bit_missing": setuid("the starter has lost its setuid bit", "chmod 755 /lab/setuid/apptainer/bin/starter-suid"),
@@ -125,4 +135,10 @@ modulefile singularity 'prepend-path PATH /lab/module/bin'
         "hide newuidmap newgidmap",
     ),
     "subuid-none": subuid("the user has no subordinate ids: --fakeroot maps root alone", ""),
+    "image-private": Condition(
+        "the image lies on the user's own FUSE mount, as cvmfsexec makes them",
+        touches=touching("image", "fuse", "squashfuse"),
+        prepare=PRIVATE_IMAGE,
+        probe_arguments=("--image", "/lab/private-image"),
+    ),
 }

@@ -310,6 +310,11 @@ NODES: dict[str, Node] = {
     ),
     "setuid-config-owners": fails("sif_disallowed_by_config", "setuid", "config-owners"),
     "config-groups": fails("sif_disallowed_by_config", "config-groups"),
+    "image-private": works("image-private", images={"/lab/private-image": OK}),
+    "setuid-image-private": works(
+        "setuid", "image-private", mode="privileged", images={"/lab/private-image": ("fail", "image_unreadable")}
+    ),
+    "fusermount-missing": works("fusermount-missing", features=SIF_TOO),
     # --- what is tried only where something fails ---
     "newuidmap-missing": fails(
         "proc_masked",
