@@ -61,6 +61,8 @@ def parse_image_name(text: str, *, with_digest: bool) -> ImageName:
 
 def _split_registry(text: str) -> tuple[str, str]:
     steps = text.split("/")
+    if not steps[0]:
+        raise WrongName("it begins with a slash, or is empty")
     if len(steps) > 2 or (len(steps) == 2 and re.search(r"[.:]", steps[0])):
         return steps[0], "/".join(steps[1:])
     return "", text

@@ -4,7 +4,7 @@ Three-valued: "unknown" wherever the image or the node does not tell. The first 
 only where nothing forbids does something that is not known make the answer unknown.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -63,8 +63,16 @@ def need_of(reference: str, requirements: Requirements) -> Need:
         microarch=_level_of(requirements),
         kernel=tuple(kernel) if kernel else None,
         glibc=cuda.parse_version(libc.removeprefix("glibc ")) if libc.startswith("glibc ") else None,
-        cuda=None if conditions is None else tuple(conditions),
+        cuda=None if conditions is None or not _are_conditions(conditions) else tuple(conditions),
     )
+
+
+def _are_conditions(texts: Iterable[str]) -> bool:
+    """Whether the toolkit would take them; what it refuses tells nothing of the image's needs."""
+    try:
+        return all(parse_requirement(text) is not None for text in texts)
+    except WrongRequirement:
+        return False
 
 
 def _level_of(requirements: Requirements) -> str | None:
@@ -167,11 +175,8 @@ def _cuda(texts: tuple[str, ...] | None, profile: Profile) -> Outcome:
     if not texts:
         return YES
     gpu = gpu_of(profile)
-    try:
-        answers = [met(parse_requirement(text), gpu) for text in texts]
-        wanted = needed_cuda(texts)
-    except WrongRequirement:
-        return Outcome("unknown", NOT_INSPECTED)
+    answers = [met(parse_requirement(text), gpu) for text in texts]
+    wanted = needed_cuda(texts)
     if all(answer == "yes" for answer in answers):
         return YES
     least = cuda.compatible_driver(wanted) if wanted else None
