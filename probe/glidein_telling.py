@@ -32,8 +32,6 @@ def tell(glidein: Glidein, settings: Any, told: Told) -> int:
     required, wrong = glidein_result.missing(report, settings.require, settings.require_known)
     for name in wrong:
         say("warning: PROBE_REQUIRE: {}: no such capability; it is not looked at".format(name))
-    if told.status is None:
-        deliver(settings, report)
     values = _values(settings, told)
     metrics = {"PROBE_STATUS": str(values["PROBE_STATUS"]), "PROBE_REPORT_ID": report["report_id"]}
     result = glidein_result.render(required[0] if required else None, metrics)
@@ -41,6 +39,8 @@ def tell(glidein: Glidein, settings: Any, told: Told) -> int:
     for complaint in _write(glidein, settings, values, result, kept):
         say(complaint)
     print_whole(_stdout(settings, told, values))
+    if told.status is None:  # what may take long comes last; each way out carries the same report
+        deliver(settings, report)
     for missed in required:
         say(missed.text())
     return EXIT_REQUIRED if required else EXIT_OK

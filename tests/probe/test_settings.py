@@ -138,3 +138,34 @@ def test_the_cvmfs_folder_comes_from_option_then_glidein_then_environment():
     assert made(environment=environment).cvmfs_mount_dir == "/e"
     assert made(environment=environment, glidein=glidein).cvmfs_mount_dir == "/g"
     assert made({"cvmfs_mount_dir": "/o"}, environment, glidein=glidein).cvmfs_mount_dir == "/o"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("PROBE_PUBLISH", "gwms, ospool start", "publish", ["gwms", "ospool", "start"]),
+        ("PROBE_STDOUT_REPORT", "Yes", "stdout_report", True),
+        ("PROBE_REPORT_ATTRIBUTE", "1", "report_attribute", True),
+        ("PROBE_REQUIRE_KNOWN", "false", "require_known", False),
+        ("PROBE_FULL_EVERY", "0", "full_every_s", 0.0),
+    ],
+)
+def test_settings_of_a_glidein(name, text, field, value):
+    assert getattr(combine("startup", {}, {}, None, "", {name: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("PROBE_DEADLINE", "soon"), ("PROBE_PUBLISH", "all"), ("PROBE_STDOUT_REPORT", "perhaps"), ("PROBE_FULL_EVERY", "-1")],
+)
+def test_in_a_glidein_a_wrong_value_is_a_warning_and_the_default_stands(name: str, wrong: str):
+    found = combine("periodic", {}, {name: wrong}, "f", f"{name} {wrong}\n", {name: wrong})
+    assert len(found.warnings) == 3
+    assert all(name in warning and repr(wrong) in warning for warning in found.warnings)
+    assert found._replace(warnings=[], glidein={}) == combine("periodic", {}, {}, None, "", {})._replace(glidein={})
+
+
+def test_what_an_earlier_run_published_and_what_others_read_are_no_misspelt_settings():
+    glidein = {"PROBE_STATUS": "ok", "PROBE_SIF": "True", "PROBE_PYTHON": "/p", "PROBE_CONFIG": "/c", "PROBE_TYPO": "1"}
+    found = combine("startup", {}, {}, None, "", glidein)
+    assert [warning.split(":")[1].split()[0] for warning in found.warnings] == ["PROBE_TYPO"]

@@ -1,0 +1,104 @@
+"""What runs of one glidein remember: when it counts, what has changed, and which start comes next."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probe import memory
+from probe.keeper import FOLDER, NONCE
+from probe.settings import combine
+from probe.version import VERSION
+from tests.sample_reports import sample_report
+
+
+def check(identifier: str, status: str = "ok", reason: str | None = None) -> dict[str, Any]:
+    return {"id": identifier, "status": status, "reason": reason}
+
+
+def remembered(**changes: object) -> dict[str, Any]:
+    findings = {"cvmfs": {"data": {}, "checks": [check("cvmfs.a")]}, "host": {"data": {}, "checks": []}}
+    kept = {
+        "version": VERSION, "around": {"x": 1}, "whole_at": 1000.0, "findings": findings, "files": {}, "folder": "/w",
+        "complete": True, "launch": ["/a"], "published": [],
+    }  # fmt: skip
+    return dict(kept, **changes)
+
+
+@pytest.mark.parametrize(
+    ("now", "around", "changes", "expected"),
+    [
+        (1001.0, {"x": 1}, {}, True),
+        (1099.9, {"x": 1}, {}, True),
+        (1100.0, {"x": 1}, {}, False),
+        (999.0, {"x": 1}, {}, False),
+        (1001.0, {"x": 2}, {}, False),
+        (1001.0, {"x": 1}, {"launch": None}, False),
+    ],
+)
+def test_it_counts_while_it_is_young_and_nothing_around_has_changed(now, around, changes, expected):  # noqa: ANN001  a table's row
+    assert memory.is_fresh(remembered(**changes), around, now, 100.0) is expected
+
+
+@pytest.mark.parametrize(
+    "content", [None, "a message", b"", b"{", b"null", b"[1]", b'{"version": "other"}', b"\xff", b"[" * 100_000]
+)
+def test_what_is_no_memory_is_none(content: object):
+    assert memory.load(content) is None
+
+
+def test_it_comes_back_as_it_was_saved(tmp_path: Path):
+    kept = remembered(launch=None)
+    memory.save(str(tmp_path), kept, "x86_64")
+    assert memory.load((tmp_path / "memory.json").read_bytes()) == kept
+    assert not (tmp_path / "launch").exists()
+
+
+def test_what_a_run_depends_on_comes_back_equal():
+    settings = combine("periodic", {}, {}, None, "", {"GLIDEIN_Site": "S", "OTHER": "x"})
+    once = memory.surroundings(settings, {"PATH": "/bin", "APPTAINER_BIND": "/x", "USER": "u"}, "boot")
+    assert once == memory.surroundings(settings, {"PATH": "/bin", "APPTAINER_BIND": "/x"}, "boot")
+    assert once != memory.surroundings(settings, {"PATH": "/bin"}, "boot")
+    assert once != memory.surroundings(settings, {"PATH": "/bin", "APPTAINER_BIND": "/x"}, "another boot")
+    assert "OTHER" not in once["glidein"]
+
+
+def test_changes_are_checks_that_answer_otherwise():
+    after = {"cvmfs": {"data": {}, "checks": [check("cvmfs.a", "timeout", "cvmfs_hung"), check("cvmfs.b")]}}
+    assert memory.changes(remembered(), after, "/w") == [
+        {"check": "cvmfs.a", "before": "ok", "after": "timeout:cvmfs_hung"},
+        {"check": "cvmfs.b", "before": None, "after": "ok"},
+    ]
+
+
+def test_another_working_folder_is_no_change():
+    before = remembered(findings={"scratch": {"data": {}, "checks": [check("host.scratch./w")]}})
+    assert memory.changes(before, {"scratch": {"data": {}, "checks": [check("host.scratch./w/tmp.1")]}}, "/w/tmp.1") == []
+
+
+def test_gpus_are_looked_at_again_only_where_there_were_some():
+    kept = remembered()
+    assert memory.again(kept, ["cvmfs", "host"]) == ["cvmfs"]
+    kept["findings"]["gpus"] = {"data": {"status": "ok"}, "checks": []}
+    assert memory.again(kept, ["cvmfs", "gpus"]) == ["cvmfs", "gpus"]
+
+
+def test_the_next_start_is_the_glideins_with_our_image():
+    command = "/opt/a b/apptainer exec --home '/w x:/srv' --pwd /srv --pid --bind /etc/hosts IMAGE cat /proc/self/uid_map"
+    command = command.replace("/opt/a b/", "'/opt/a b/'")
+    report = sample_report("healthy", singularity__command=command)
+    words = memory.launch_words(report, "/state/image")
+    assert words == [
+        "/opt/a b/apptainer", "exec", "--home", FOLDER, "--pwd", "/srv", "--pid", "--bind", "/etc/hosts",
+        "/state/image", "/payload", NONCE,
+    ]  # fmt: skip
+    assert memory.launch_words(sample_report("no_runtime"), "/state/image") is None
+
+
+def test_a_file_is_known_by_inode_time_and_size(tmp_path: Path):
+    path = tmp_path / "runtime"
+    path.write_text("1")
+    once = memory.identities([str(path), "/no/such/file"])
+    assert once["/no/such/file"] is None
+    path.write_text("22")
+    assert memory.identities([str(path)])[str(path)] != once[str(path)]
