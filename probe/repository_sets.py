@@ -10,7 +10,9 @@ _data: Dict[str, Any] = {}
 
 def _read() -> Dict[str, Any]:
     if not _data:
-        _data.update(json.loads((packed.read("cvmfs_repositories.json") or b'{"sets": {}, "files": {"of": {}}}').decode()))
+        _data.update(
+            json.loads((packed.read("cvmfs_repositories.json") or b'{"sets": {}, "files": {"of": {}}}').decode())
+        )
     return _data
 
 

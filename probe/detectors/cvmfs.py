@@ -38,13 +38,21 @@ def wanted(settings: Settings, mounts: List[Dict[str, str]], mount_dir: str, kin
     asked = settings.cvmfs_repositories + _of_sets(settings.cvmfs_sets)
     if asked:
         return list(dict.fromkeys(asked))
-    of_images = [repository_of(image, mount_dir) for image in settings.images]
+    of_images = [repository_of(image, mount_dir) for image in _images(settings)]
     names = [name for name in of_images if name]
     names += (settings.configured("GLIDEIN_CVMFS_REPOS") or "").split(":") if kind != "none" else []
     names += cvmfs_mounts.repositories_of(mounts, mount_dir)
     if cvmfs_mounts.is_automounted(mounts, mount_dir) or kind == "parrot":
         names += _of_sets(["default"])
     return [name for name in dict.fromkeys(names) if name]
+
+
+def _images(settings: Settings) -> List[str]:
+    if not settings.configured("SINGULARITY_IMAGES_DICT"):
+        return settings.images
+    from probe.detectors import image_places
+
+    return list(image_places.references(settings))
 
 
 def _of_sets(names: List[str]) -> List[str]:

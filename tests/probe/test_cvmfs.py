@@ -167,6 +167,11 @@ def test_the_repositories_that_the_glidein_mounts_are_looked_at():
     assert cvmfs.wanted(asked, MOUNTED[1:], "/cvmfs", "cvmfsexec") == ["x.example", "y.example", "m.example"]
 
 
+def test_the_repositories_of_the_glideins_images_are_looked_at():
+    asked = settings({"SINGULARITY_IMAGES_DICT": "el9:/cvmfs/i.example/el9,el8:/cvmfs/j.example/x,u:docker://a/b"})
+    assert cvmfs.wanted(asked, [], "/cvmfs", "none") == ["i.example", "j.example"]
+
+
 @pytest.mark.parametrize("name", ["..", "../etc", "/etc", "a/b", "", "-x", "a\nb", "x" * 256])
 def test_what_would_lead_out_of_cvmfs_is_no_name(name):
     assert not cvmfs.is_name(name)
