@@ -82,6 +82,4 @@ def test_the_container_copies_what_there_is():
         for word in line.split()
     ]
     assert {"probe", "site_db", "reports", "pyproject.toml"} <= set(sources)
-    assert [source for source in sources if not list(root.glob(source))] == ["LICENSE*"] * (
-        not list(root.glob("LICENSE*"))
-    )
+    assert [source for source in sources if not (root / source).exists()] == []
