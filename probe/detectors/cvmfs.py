@@ -38,12 +38,11 @@ def wanted(settings: Settings, mounts: List[Dict[str, str]], mount_dir: str, kin
     asked = settings.cvmfs_repositories + _of_sets(settings.cvmfs_sets)
     if asked:
         return list(dict.fromkeys(asked))
-    of_images = [repository_of(image, mount_dir) for image in _images(settings)]
-    names = [name for name in of_images if name]
-    names += (settings.configured("GLIDEIN_CVMFS_REPOS") or "").split(":") if kind != "none" else []
+    names = (settings.configured("GLIDEIN_CVMFS_REPOS") or "").split(":") if kind != "none" else []
     names += cvmfs_mounts.repositories_of(mounts, mount_dir)
     if cvmfs_mounts.is_automounted(mounts, mount_dir) or kind == "parrot":
         names += _of_sets(["default"])
+    names += [repository_of(image, mount_dir) or "" for image in _images(settings)]
     return [name for name in dict.fromkeys(names) if name]
 
 
