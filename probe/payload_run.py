@@ -10,8 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from probe import stderr_rules
 from probe.checks import Check, check, decisive_lines
-from probe.process import Outcome
-from probe.workers import EXHAUSTED
+from probe.process import EXHAUSTED, Outcome
 
 
 class Seen(NamedTuple):

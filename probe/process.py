@@ -21,6 +21,8 @@ WAIT_SLICE_S = 0.02
 DESCRIPTORS_CLOSED = 256
 # What a killed process gets to die in before it is abandoned.
 KILL_WAIT_S = 0.5
+# What fork, exec and open say where a limit of processes, memory or files is reached.
+EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class Outcome(NamedTuple):

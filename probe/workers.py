@@ -18,9 +18,6 @@ from probe import kernel, process, stuck
 # What a worker's own children get to die in at its end; what does not is killed once more by who adopts it.
 HAND_OVER_S = 0.1
 
-# What a fork, an exec or an open says where a limit of processes, memory or files is reached.
-EXHAUSTED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-
 _stuck_since_earlier: Set[str] = set()
 
 
@@ -46,7 +43,7 @@ class Result(NamedTuple):
     @property
     def lost_reason(self) -> str:
         """The reason code for a worker that gave no answer: a limit of this node, or a fault of ours."""
-        return "resources_exhausted" if self.errno in EXHAUSTED else "probe_error"
+        return "resources_exhausted" if self.errno in process.EXHAUSTED else "probe_error"
 
 
 def is_stuck(name: str) -> bool:

@@ -10,9 +10,8 @@ from probe.checks import Check, check, decisive_lines
 from probe.container_trials import outcome_of
 from probe.engine import Findings
 from probe.host import Host
-from probe.process import Outcome
+from probe.process import EXHAUSTED, Outcome
 from probe.settings import Settings
-from probe.workers import EXHAUSTED
 
 VERSION_LIMIT_S = 8.0
 CAP_SYS_ADMIN = 1 << 21
