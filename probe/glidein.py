@@ -36,10 +36,9 @@ def _run(config: str, keeper: Keeper, periodic: bool) -> int:
     settings = _settings(content, periodic)
     for warning in settings.warnings:
         say("warning: " + warning)
-    from probe import glidein_look, glidein_telling
-    from probe import memory as memories
+    from probe import glidein_look
 
-    memory = memories.load(keeper.receive("memory", READ_LIMIT_S))
+    memory = _memory(keeper.receive("memory", READ_LIMIT_S))
     if lock != b"busy":
         told = glidein_look.look_at_node(settings, memory, keeper)
     elif memory is None:
@@ -47,8 +46,19 @@ def _run(config: str, keeper: Keeper, periodic: bool) -> int:
         return EXIT_OK
     else:
         told = glidein_look.of_earlier_run(settings, memory)
+    from probe import glidein_telling
+
     folder = keeper.folder if lock == b"held" else None
     return glidein_telling.tell(glidein_telling.Glidein(config, content, folder, memory), settings, told)
+
+
+def _memory(content: Any) -> Any:
+    """What an earlier run remembers, if there was one."""
+    if not isinstance(content, bytes):
+        return None
+    from probe import memory
+
+    return memory.load(content)
 
 
 def _settings(content: bytes, periodic: bool) -> Any:

@@ -4,14 +4,13 @@ import os
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
-from probe import memory as memories
-from probe import payload_run, reasons
-from probe.engine import Run
 from probe.keeper import START_LIMIT_S, Keeper
 from probe.look import Looked, compose, look
 from probe.version import VERSION
 
 LOOK_LIMIT_S = 8.0
+# What is needed after the look; compiled while its children are at work.
+LATER = ("probe.memory", "probe.glidein_files", "probe.classad", "probe.glidein_result", "probe.glidein_telling")
 
 
 class Told(NamedTuple):
@@ -25,18 +24,23 @@ class Told(NamedTuple):
 def of_earlier_run(settings: Any, memory: Dict[str, Any]) -> Told:
     """Another run of this glidein is at work: what the one before it found is told again."""
     report = _composed(settings, memory["findings"], memory["complete"], time.time(), 0.0)
+    from probe import memory as memories
+
     report["remembered"] = memories.remembered(memory, [], time.time())
     return Told(report, "busy", None)
 
 
 def look_at_node(settings: Any, memory: Optional[Dict[str, Any]], keeper: Keeper) -> Told:
     """Look again at what may have changed since the run before, or at everything where that does not do."""
-    around = memories.surroundings(settings, os.environ, _boot_id())
-    if settings.trigger == "periodic" and memory and memories.is_fresh(memory, around, time.time(), settings.full_every_s):
-        told = _look_again(settings, memory, keeper)
-        if told:
-            return told
-    return _look_at_all(settings, memory, around, keeper)
+    if settings.trigger == "periodic" and memory:
+        from probe import memory as memories
+
+        around = memories.surroundings(settings, os.environ, _boot_id())
+        if memories.is_fresh(memory, around, time.time(), settings.full_every_s):
+            told = _look_again(settings, memory, keeper)
+            if told:
+                return told
+    return _look_at_all(settings, memory, keeper)
 
 
 def _boot_id() -> str:
@@ -49,13 +53,15 @@ def _boot_id() -> str:
 
 def _look_again(settings: Any, memory: Dict[str, Any], keeper: Keeper) -> Optional[Told]:
     """Look at what may have changed; None where the container start or the runtime's files are not as they were."""
+    from probe import memory as memories
+
     names = memories.again(memory, list(memory["findings"]))
     looked = look(settings, names)
     if looked.run.interrupted:
         return _interrupted(settings, memory, looked)
     identity = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, list(memory["files"]))
-    __import__("probe.report")  # while the container is still at work
-    __import__("probe.glidein_telling")
+    for module in ("probe.report", "probe.payload_run", *LATER):  # while the container is still at work
+        __import__(module)
     if identity.value != memory["files"] or not _starts_as_before(memory, keeper):
         return None
     findings = dict(memory["findings"], **looked.run.findings)
@@ -78,6 +84,8 @@ def _starts_as_before(memory: Dict[str, Any], keeper: Keeper) -> bool:
     message = keeper.receive("start", START_LIMIT_S + 2)
     if not isinstance(message, bytes):
         return False
+    from probe import payload_run
+
     head, _, output = message.decode("utf-8", "replace").partition("\n")
     status, _seconds, nonce = head.split()
     seen = payload_run.parse(output, nonce)
@@ -85,8 +93,10 @@ def _starts_as_before(memory: Dict[str, Any], keeper: Keeper) -> bool:
     return status == "0" and seen.complete and payload_run.mode_of(seen.uid_map) == mode
 
 
-def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], around: Dict[str, Any], keeper: Keeper) -> Told:
-    looked = look(settings)
+def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], keeper: Keeper) -> Told:
+    looked = look(settings, later=LATER)
+    from probe import memory as memories
+
     report = compose(settings, looked)
     findings, folder = looked.run.findings, str(looked.host.facts()["folder"])
     if memory:
@@ -101,7 +111,8 @@ def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], around: Dict[s
         paths = memories.runtime_files(findings)
         files = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, paths).value or {}
     kept = {
-        "version": VERSION, "around": around, "whole_at": looked.began, "findings": findings, "files": files,
+        "version": VERSION, "around": memories.surroundings(settings, os.environ, _boot_id()),
+        "whole_at": looked.began, "findings": findings, "files": files,
         "complete": report["complete"], "launch": launch if files else None, "folder": folder,
         "published": memory["published"] if memory else [],
     }  # fmt: skip
@@ -109,5 +120,8 @@ def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], around: Dict[s
 
 
 def _composed(settings: Any, findings: Dict[str, Any], complete: bool, began: float, duration_s: float) -> Dict[str, Any]:
+    from probe import reasons
+    from probe.engine import Run
+
     reasons.rows()
     return compose(settings, Looked(Run(findings, complete, False, []), began, duration_s, None))

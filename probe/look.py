@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from probe.messages import say
 
@@ -19,8 +19,11 @@ class Looked(NamedTuple):
     host: Any
 
 
-def look(settings: Any, names: Optional[List[str]] = None) -> Looked:
-    """Run the detectors that the settings ask for, or those named; raises WrongUse for a name that no detector has."""
+def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] = ()) -> Looked:
+    """Run the detectors that the settings ask for, or those named; raises WrongUse for a name that no detector has.
+
+    ``later`` are modules to import while the detectors are at work.
+    """
     from probe import engine, kernel, reasons
     from probe.host import Host
     from probe.registry import DETECTORS
@@ -33,6 +36,9 @@ def look(settings: Any, names: Optional[List[str]] = None) -> Looked:
     if wrong is not None:
         known = ", ".join(detector.name for detector in DETECTORS)
         raise WrongUse("there is no detector {!r}; known are {}".format(wrong, known))
+    for number, module in enumerate(reversed(later), 1):
+        if number <= len(detectors):
+            detectors[-number] = _loading(detectors[-number], module)
     kernel.load()
     reasons.rows()
     host = Host()
@@ -42,6 +48,16 @@ def look(settings: Any, names: Optional[List[str]] = None) -> Looked:
         _clean_up(run, host.run_id)
         __import__("probe.report")  # while a signal still leads to a report
     return Looked(run, began, time.monotonic() - started, host)
+
+
+def _loading(detector: Any, module: str) -> Any:
+    """The detector with one more module to import while those before it run."""
+
+    def load() -> None:
+        detector.load()
+        __import__(module)
+
+    return detector._replace(load=load)
 
 
 def compose(settings: Any, looked: Looked) -> Dict[str, Any]:

@@ -255,3 +255,30 @@ def test_the_factory_can_name_a_python_in_glidein_config(program: Path, path: Pa
 def test_a_file_that_is_no_glidein_config_is_no_custom_script(program: Path, path: Path, tmp_path: Path):
     (tmp_path / "report.json").write_text('{"ERROR_GEN_PATH ": 1}\n')
     assert run([program, "report.json"], path, cwd=tmp_path).returncode == 3
+
+
+# --- what an earlier run of this glidein found ---
+
+
+@pytest.mark.parametrize(
+    ("content", "owner", "periodic", "expected"),
+    [
+        ("{python}\n", 0, "true", "3.9"),
+        ("{python}\n", 1, "true", "3.11"),
+        ("{python}\n", 0, "false", "3.11"),
+        ("{python}/gone\n", 0, "true", "3.11"),
+        ("/bin/sh\n", 0, "true", "3.11"),
+        ("\0\xff", 0, "true", "3.11"),
+        ("", 0, "true", "3.11"),
+    ],
+)
+def test_a_periodic_run_takes_the_remembered_python_if_it_is_ours_and_there(
+    program: Path, path: Path, shell: list[str], glidein: Path, content: str, owner: int, periodic: str, expected: str
+):
+    add_link(path, "python3", python("3.11"))
+    state = glidein / ".singularity-probe"
+    state.mkdir(mode=0o700)
+    (state / "python").write_text(content.format(python=python("3.9")))
+    os.chown(state, owner, -1)
+    answer = run([*shell, program, glidein / "glidein_config", "main"], path, GLIDEIN_PERIODIC_SCRIPT=periodic)
+    assert (json.loads(answer.stdout)["python"], answer.stderr) == (expected, "")
