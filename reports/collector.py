@@ -1,6 +1,5 @@
 """The collector: the ASGI application behind `site-db serve`. One table of routes; the description is built from it."""
 
-import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from reports.metrics import CONTENT_TYPE, CountedAnswers, Metrics
 from reports.openapi import CHANGED, OF_ONE_ENTRY, PAGED, RECEIVE, Described, Operation, description
 from reports.problems import HttpProblem
 from reports.receiving import Receiver, caller_of
+from reports.safe_text import escaped_json
 from reports.settings import Settings
 from reports.tokens.authorizer import TokenAuthorizer
 from site_db import views
@@ -123,7 +123,7 @@ class _Reader:
         """An endpoint that answers with JSON."""
 
         async def endpoint(request: Request) -> Response:
-            return _json(await self._ask(request, question))
+            return await self._ask(request, lambda asked: _json(question(asked)))
 
         return endpoint
 
@@ -252,11 +252,8 @@ def _constant(body: bytes) -> Endpoint:
 
 
 def _json(answer: object) -> Response:
-    body = orjson.dumps(answer)
-    if not body.decode().isprintable():
-        # Names of strangers: who looks at this in a terminal is not to be misled by characters that turn or hide text.
-        body = json.dumps(orjson.loads(body)).encode()
-    return Response(body, media_type="application/json")
+    # Names of strangers: who looks at an answer in a terminal is not to be misled by characters that turn or hide text.
+    return Response(escaped_json(orjson.dumps(answer)), media_type="application/json")
 
 
 async def _answer_problem(_request: Request, problem: Exception) -> Response:

@@ -1,10 +1,13 @@
 """Harmless renderings of hostile text.
 
 Everything a report says was written by a stranger's machine. Each way out has one function here: terminals and logs
-(`printable`, `shorten`) and spreadsheets (`csv_cell`). HTML is escaped by Jinja2 (`reports/pages.py`), JSON by orjson.
+(`printable`, `shorten`), spreadsheets (`csv_cell`), JSON (`escaped_json`). HTML is escaped by Jinja2 (`reports/pages.py`).
 """
 
+import re
+
 ELLIPSIS = "…"
+_NOT_ASCII = re.compile(r"[^ -~]")
 # What spreadsheets take for the start of a formula, with the full-width forms that some of them fold.
 _FORMULA_STARTS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
@@ -24,6 +27,25 @@ def shorten(text: str, length: int) -> str:
     # An escape only lengthens: cutting before escaping as well keeps a text of megabytes cheap.
     clean = printable(text[: length + 1])
     return clean if len(clean) <= length else clean[: length - 1] + ELLIPSIS
+
+
+def escaped_json(body: bytes) -> bytes:
+    """A JSON text whose characters that do not print are written as \\uXXXX, which means the same.
+
+    In JSON nothing but ASCII stands outside of strings, so no parsing is needed.
+    """
+    text = body.decode()
+    if text.isprintable():
+        return body
+    return _NOT_ASCII.sub(_escape, text).encode()
+
+
+def _escape(found: re.Match[str]) -> str:
+    char = found[0]
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be").hex()  # four digits, or a surrogate pair of eight
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def csv_cell(value: object) -> object:

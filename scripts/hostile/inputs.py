@@ -71,6 +71,7 @@ class Material:
         self._report = report
         self._token = token
         self._paths = paths
+        self._names = [self._text() for _ in range(300)]
         self._families = (
             *[self.stored_texts] * 3, self.spoilt_report, self.spoilt_json, self.packed, self.batch, self.question,
             self.no_http, self.spoilt_token, self.headers_only,
@@ -83,8 +84,9 @@ class Material:
 
     def stored_texts(self) -> Request:
         """A report that fits the schema, with hostile names that are stored and shown again."""
-        entry = self._text()
-        report = self._fresh(glidein={"entry": entry, "site": self._text(), "resource": self._text()})
+        # As many names as a large fleet has: lists grow with them, and memory is to be seen to grow with nothing else.
+        entry, site, resource = (self._random.choice(self._names) for _ in range(3))
+        report = self._fresh(glidein={"entry": entry, "site": site, "resource": resource})
         report["host"]["hostname"] = self._text()
         report["host"]["os"] = {name: self._text()[:60] for name in report["host"]["os"]}
         report["singularity"]["message"] = self._text()

@@ -1,8 +1,9 @@
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.safe_text import csv_cell, printable, shorten
+from reports.safe_text import csv_cell, escaped_json, printable, shorten
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,10 @@ def test_shortened_text_is_printable_and_short(text: str, length: int):
 )
 def test_no_csv_cell_is_a_formula(value: object, cell: object):
     assert csv_cell(value) == cell
+
+
+@given(st.dictionaries(st.text(), st.text(), max_size=4))
+def test_escaped_json_means_the_same_and_prints(value: dict[str, str]):
+    body = escaped_json(orjson.dumps(value))
+    assert orjson.loads(body) == value
+    assert body.decode().isprintable()
