@@ -30,11 +30,14 @@ def imported(found: Sequence[Imported]) -> Answer:
     ]
     table = Table(["catalogue", "kind", "images", "patterns", "new", "changed", "gone", "wrong"], rows)
     wrong = [
-        [f"{item.path}:{line.line}", line.text, line.problem, line.remedy] for item in found for line in item.wrong
+        f"{item.path}:{line.line}: {line.problem}: {line.text}\n  {line.remedy}"
+        for item in found
+        for line in item.wrong
     ]
     blocks: list[str | Table] = [table]
     if wrong:
-        blocks.append(Table(["place", "line", "problem", "what to do"], wrong[:_WRONG_SHOWN], "Left out"))
+        more = [f"... and {len(wrong) - _WRONG_SHOWN} more"] if len(wrong) > _WRONG_SHOWN else []
+        blocks.append("\n".join(["Left out:", *wrong[:_WRONG_SHOWN], *more]))
     gone = [f"gone from {item.path}: {', '.join(item.gone)}" for item in found if item.gone]
     return Answer([item.to_dict() for item in found], [*blocks, *gone], table)
 

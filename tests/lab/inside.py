@@ -48,6 +48,7 @@ class Request:
     new_root: str
     keep: list[str]
     probe_runs: int
+    images: list[str]  # to be tried by the probe, besides those that the conditions name
 
 
 class Ended(NamedTuple):
@@ -145,7 +146,8 @@ class Node:
         """The built single file."""
         condition = self.condition
         command = [self.request.probe, "run", "--format", "json", "--deadline", str(condition.deadline_s)]
-        return [*condition.probe_wrapper, *command, *condition.probe_arguments]
+        images = [word for image in self.request.images for word in ("--image", image)]
+        return [*condition.probe_wrapper, *command, *condition.probe_arguments, *images]
 
 
 def _user(name: str) -> pwd.struct_passwd:

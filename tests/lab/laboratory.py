@@ -133,10 +133,10 @@ class Laboratory:
     image: Path
     probe: Path
 
-    def observe(self, conditions: Sequence[str], probe_runs: int = 1) -> Observation:
+    def observe(self, conditions: Sequence[str], probe_runs: int = 1, images: Sequence[Path] = ()) -> Observation:
         """Makes a node with these conditions (names of CONDITIONS) and runs both commands on it; LabError.
 
-        Of several runs of the probe the last is told, and what all of them left.
+        Of several runs of the probe the last is told, and what all of them left. `images` are tried by the probe, too.
         """
         keep = [ROOT, sys.prefix, sys.base_prefix, self.lab, self.apptainer.parents[2], self.probe.parent]
         with tempfile.TemporaryDirectory(prefix="root-", dir=self.lab) as new_root:
@@ -149,6 +149,7 @@ class Laboratory:
                 "new_root": new_root,
                 "keep": [str(folder) for folder in keep],
                 "probe_runs": probe_runs,
+                "images": [str(image) for image in images],
             }
             done = subprocess.run(
                 [*NAMESPACES, sys.executable, "-m", "tests.lab.inside"],
