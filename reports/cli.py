@@ -2,29 +2,66 @@
 
 import logging
 import sys
-from pathlib import Path
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from reports import answers, doctor, upkeep_commands
-from reports.entries_cli import entries
-from reports.harvest_commands import harvest
-from reports.images_commands import images
-from reports.ingest import Ingest, Summary
-from reports.intake import REPORT_LIMIT_BYTES, utc_now
-from reports.output import console_for
-from reports.reading import read_reports
-from reports.serve_command import serve
-from reports.session import Program, Session, common_options
-from reports.token_commands import token
+from reports.lazy_commands import Lazy
+from reports.session import Program, common_options
 from reports.version import VERSION
-from site_db import views
 
-_session = click.make_pass_decorator(Session, ensure=True)
+# Names, places, and the first sentence of each help: what `site-db --help` shows without importing any.
+COMMANDS = {
+    "serve": Lazy(
+        "reports.serve_command:serve",
+        "Run the collector, its API and its page until it is stopped (SIGTERM or Ctrl-C).",
+    ),
+    "ingest": Lazy("reports.ingest_command:ingest", "Store reports from files, folders and standard input (-)."),
+    "harvest": Lazy(
+        "reports.harvest_commands:harvest",
+        "Get reports out of glidein logs and machine ads: for nodes that cannot send them.",
+    ),
+    "sites": Lazy("reports.report_commands:sites", "List all sites with what works there."),
+    "site": Lazy("reports.report_commands:site", "Report on one site: its capabilities and its entries."),
+    "entry": Lazy("reports.report_commands:entry", "Report on one factory entry."),
+    "node": Lazy("reports.report_commands:node", "Report on one worker node, by its machine id or host name."),
+    "why": Lazy(
+        "reports.report_commands:why",
+        "Explain one verdict: in sentences, with evidence, and what the site and the factory can do.",
+    ),
+    "changes": Lazy(
+        "reports.upkeep_commands:changes",
+        "List what entries lost and gained, when, and from which node on.",
+    ),
+    "entries": Lazy(
+        "reports.entries_cli:entries",
+        "Factory entries: import and list them, check and propose their configuration, apply proposals.",
+    ),
+    "images": Lazy(
+        "reports.images_commands:images",
+        "Images: import and list them, see what they need, on which sites they run, which to pick.",
+    ),
+    "token": Lazy(
+        "reports.token_commands:token",
+        "Make tokens, by which reports are signed for one entry, and the keys behind them.",
+    ),
+    "migrate": Lazy("reports.report_commands:migrate", "Bring an older database to this release's form."),
+    "retention": Lazy(
+        "reports.upkeep_commands:retention",
+        "Drop the raw text of reports that came more than N days ago.",
+    ),
+    "backup": Lazy(
+        "reports.upkeep_commands:backup",
+        "Copy the database to FILE while collectors run (SQLite; for PostgreSQL use pg_dump).",
+    ),
+    "doctor": Lazy(
+        "reports.report_commands:doctor_command",
+        "Look whether this centre can work: database, disk, memory, versions.",
+    ),
+}
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Program, lazy=COMMANDS, context_settings=_SETTINGS)
 @click.version_option(VERSION, prog_name="site-db")
 @common_options
 def cli() -> None:
@@ -41,156 +78,6 @@ def cli() -> None:
       site-db entries check                     configuration against measurement
       site-db --format json sites | jq '.data'
     """
-
-
-@cli.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--rejects", type=click.Path(path_type=Path), metavar="DIR", help="Keep what is refused here, with the reason."
-)
-@common_options
-@_session
-@click.pass_context
-def ingest(context: click.Context, session: Session, paths: tuple[str, ...], rejects: Path | None) -> None:
-    """Store reports from files, folders and standard input (-).
-
-    Takes single reports and NDJSON (one report a line), plain or compressed by gzip or zstd. A folder is searched
-    for *.json, *.ndjson and *.jsonl (.gz, .zst). Reports that are stored already are counted as known, so the same
-    files may be given again. Exit code 1 if anything was refused.
-
-    \b
-    Examples:
-      site-db ingest spool/
-      site-db ingest report.json monday.ndjson.gz --rejects refused/
-      singularity-probe run | site-db ingest -
-    """
-    items = read_reports(paths, REPORT_LIMIT_BYTES, sys.stdin.buffer)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bar = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not sys.stderr.isatty())
-    with session.store() as store, bar:
-        task = bar.add_task("reading")
-
-        def progress(summary: Summary) -> None:
-            bar.update(task, description=answers.counts(summary))
-
-        summary = Ingest(store.add, REPORT_LIMIT_BYTES, rejects, progress).run(items)
-    session.show(answers.ingested(summary))
-    context.exit(1 if summary.rejected else 0)
-
-
-@cli.command()
-@common_options
-@_session
-def sites(session: Session) -> None:
-    """List all sites with what works there.
-
-    \b
-    Example:
-      site-db --format csv sites > sites.csv
-    """
-    with session.store() as store:
-        session.show(answers.sites(views.list_sites(store, utc_now())))
-
-
-@cli.command()
-@click.argument("name")
-@common_options
-@_session
-def site(session: Session, name: str) -> None:
-    """Report on one site: its capabilities and its entries.
-
-    \b
-    Example:
-      site-db site Example-T2
-    """
-    with session.store() as store:
-        session.show(answers.site(views.site_report(store, name, utc_now())))
-
-
-@cli.command()
-@click.argument("name")
-@common_options
-@_session
-def entry(session: Session, name: str) -> None:
-    """Report on one factory entry.
-
-    \b
-    Example:
-      site-db entry Example_T2_CE1
-    """
-    with session.store() as store:
-        session.show(answers.entry(views.entry_report(store, name, utc_now())))
-
-
-@cli.command()
-@click.argument("node_id", metavar="ID")
-@common_options
-@_session
-def node(session: Session, node_id: str) -> None:
-    """Report on one worker node, by its machine id or host name.
-
-    \b
-    Example:
-      site-db node wn001.example.org
-    """
-    with session.store() as store:
-        session.show(answers.node(views.node_report(store, node_id, utc_now())))
-
-
-@cli.command()
-@click.argument("entry_name", metavar="ENTRY")
-@click.argument("capability")
-@common_options
-@_session
-def why(session: Session, entry_name: str, capability: str) -> None:
-    """Explain one verdict: in sentences, with evidence, and what the site and the factory can do.
-
-    \b
-    Examples:
-      site-db why Example_T2_CE1 singularity
-      site-db why Example_T2_CE1 cvmfs:singularity.opensciencegrid.org
-    """
-    with session.store() as store:
-        session.show(answers.why(views.why(store, entry_name, capability, utc_now())))
-
-
-@cli.command()
-@common_options
-@_session
-def migrate(session: Session) -> None:
-    """Bring an older database to this release's form. Every other command does the same when it opens one.
-
-    \b
-    Example:
-      site-db --database sqlite:////srv/site-db/site.db migrate
-    """
-    with session.store() as store:
-        session.show(answers.migrated(store.place))
-
-
-@cli.command("doctor")
-@common_options
-@_session
-@click.pass_context
-def doctor_command(context: click.Context, session: Session) -> None:
-    """Look whether this centre can work: database, disk, memory, versions. Exit code 1 if something fails.
-
-    \b
-    Example:
-      site-db doctor
-    """
-    looks = doctor.examine(session.url)
-    session.show(answers.examined(looks))
-    context.exit(1 if any(look.status == "fail" for look in looks) else 0)
-
-
-cli.add_command(serve)
-cli.add_command(entries)
-cli.add_command(images)
-cli.add_command(harvest)
-cli.add_command(token)
-for upkeep_command in upkeep_commands.COMMANDS:
-    cli.add_command(upkeep_command)
 
 
 def main() -> None:

@@ -1,15 +1,13 @@
 """The commands `site-db entries ...`: what factories have configured, against what was measured."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from reports import answers, entries_answers
 from reports.intake import utc_now
-from reports.output import console_for
+from reports.progress import working
 from reports.session import Session, common_options
 from site_db import views
 from site_db.configuration import applying, catalogue, drift, importing
@@ -61,16 +59,9 @@ def entries_import(
       site-db entries import /etc/gwms-factory/config.d --factory OSG-Production
       site-db entries import OSG_autoconf/10-hosted-ces.auto.yml topology/ policy.toml
     """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bar = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not sys.stderr.isatty())
-    with session.store() as store, bar:
-        task = bar.add_task("reading")
-
-        def progress(path: str) -> None:
-            bar.update(task, description=path)
-
+    with session.store() as store, working() as show:
         beside = _beside(defaults, collected)
-        found = importing.import_files(store, paths, factory, utc_now(), beside, progress)
+        found = importing.import_files(store, paths, factory, utc_now(), beside, lambda path: show(0, path))
     session.show(entries_answers.imported(found))
 
 

@@ -2,12 +2,9 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from reports import answers, harvest_ads
 from reports.harvest_answers import harvested, progress_text
@@ -15,7 +12,7 @@ from reports.harvest_logs import LogHarvest, size_of
 from reports.harvest_state import HarvestState
 from reports.ingest import Ingest, Summary
 from reports.intake import REPORT_LIMIT_BYTES
-from reports.output import console_for
+from reports.progress import working
 from reports.reading import STDIN
 from reports.session import Session, common_options, data_folder
 from site_db.store import Submission
@@ -74,7 +71,7 @@ def logs(
         state.forget_all()
     found = LogHarvest(folder, state, names)
     try:
-        with session.store() as store, _bar(size_of(folder) if sys.stderr.isatty() else None) as show:
+        with session.store() as store, working(size_of(folder) if sys.stderr.isatty() else None) as show:
 
             def add(batch: list[Submission]) -> list[str]:
                 outcomes = store.add(batch)
@@ -138,17 +135,3 @@ def default_state(folder: Path, database_url: str) -> Path:
     """The state's file: one for each folder and database, so that a new database gets everything."""
     key = f"{folder.resolve()}\n{database_url}".encode("utf-8", "surrogateescape")
     return data_folder() / "harvest" / f"{hashlib.sha256(key).hexdigest()[:16]}.db"
-
-
-@contextmanager
-def _bar(total_bytes: int | None) -> Iterator[Callable[[int, str], None]]:
-    """A bar of bytes on a terminal, nothing elsewhere."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    is_hidden = total_bytes is None
-    with Progress(*columns, console=console_for(sys.stderr), transient=True, disable=is_hidden) as bar:
-        task = bar.add_task("reading", total=total_bytes)
-
-        def show(done_bytes: int, text: str) -> None:
-            bar.update(task, completed=done_bytes, description=text or None)
-
-        yield show

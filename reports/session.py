@@ -4,16 +4,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reports.intake import utc_now
+from reports.lazy_commands import LazyGroup
 from reports.output import FORMATS, Answer, show
 from reports.safe_text import printable
 from site_db.errors import DatabaseUnavailable, SiteDbError
-from site_db.store import Store
+
+if TYPE_CHECKING:
+    from site_db.store import Store
 
 DATABASE_VARIABLE = "SITE_DB_DATABASE"
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -32,8 +35,10 @@ class Session:
         return self.database or os.environ.get(DATABASE_VARIABLE) or _default_url()
 
     @contextmanager
-    def store(self) -> Iterator[Store]:
+    def store(self) -> Iterator["Store"]:
         """The open store, brought to this release's form."""
+        from site_db.store import Store  # the database costs half a second at start; help and completion need none
+
         store = Store.open(self.url)
         try:
             yield store
@@ -44,7 +49,7 @@ class Session:
         """Write an answer in the chosen form, under the command's name."""
         context = click.get_current_context()
         command = context.command_path.partition(" ")[2]
-        show(answer, self.output_format or "text", command, utc_now())
+        show(answer, self.output_format or "text", command, datetime.now(UTC))
 
 
 def data_folder() -> Path:
@@ -109,7 +114,7 @@ class Failure(click.ClickException):
             click.echo(f"  hint: {printable(self._remedy)}", file=file, err=True)
 
 
-class Program(click.Group):
+class Program(LazyGroup):
     """The group of commands; an error of the centre ends it in words, never in a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature

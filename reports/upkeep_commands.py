@@ -1,15 +1,13 @@
 """The commands that look after the database over time: what changed, what may go, a copy."""
 
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from reports import telling, upkeep_answers
 from reports.intake import utc_now
-from reports.output import console_for
+from reports.progress import working
 from reports.session import Session, common_options
 from site_db.backup import back_up
 from site_db.changes_views import ChangeList, Wanted, list_changes
@@ -91,14 +89,11 @@ def retention(session: Session, keep_raw_days: int, dry_run: bool) -> None:
     Example:
       site-db retention --keep-raw-days 30 --dry-run
     """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"))
-    bar = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not sys.stderr.isatty())
     before = utc_now() - timedelta(days=keep_raw_days)
-    with session.store() as store, bar:
-        task = bar.add_task("looking")
+    with session.store() as store, working() as show:
 
         def progress(dropped: Dropped) -> None:
-            bar.update(task, description=f"{dropped.reports} raw reports")
+            show(0, f"{dropped.reports} raw reports")
 
         dropped = drop_raw_reports(store, before, dry_run=dry_run, progress=progress)
     session.show(upkeep_answers.retained(dropped, before, dry_run))
