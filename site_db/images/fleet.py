@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from site_db import tables
 from site_db.dialects import portions
@@ -91,10 +91,11 @@ def read_fleet(connection: Connection, since: int, site_ids: Sequence[int] | Non
         query, names = query.where(_SITE_COUNTS.site_id.in_(site_ids)), names.where(_SITES.id.in_(site_ids))
     counted = {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
     sites = {row[0]: row[1] for row in connection.execute(names)}
-    return Fleet(sites, counted, _profiles(connection, {profile for _, profile in counted}))
+    return Fleet(sites, counted, read_profiles(connection, {profile for _, profile in counted}))
 
 
-def _profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+def read_profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+    """The profiles with these numbers."""
     found = {}
     for portion in portions(sorted(ids)):
         query = select(_PROFILES.id, _PROFILES.document).where(_PROFILES.id.in_(portion))
@@ -199,4 +200,14 @@ def read_seen(
         conditions.append(_IMAGE_COUNTS.site_id.in_(site_ids))
     order = (_IMAGE_COUNTS.image_id, _IMAGE_COUNTS.site_id, _IMAGE_COUNTS.profile_id)
     query = select(tables.image_counts).where(*conditions).order_by(*order)
-    return [Seen._make(row) for row in connection.execute(query)]
+    return list(map(Seen._make, many_rows(connection, query)))
+
+
+def many_rows(connection: Connection, query: Select[Any]) -> list[Any]:
+    """The rows of a query as the driver gives them: SQLAlchemy's own would cost more than the query where there are many."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(str(query.compile(connection, compile_kwargs={"literal_binds": True})))
+        return list(cursor.fetchall())
+    finally:
+        cursor.close()

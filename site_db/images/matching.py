@@ -5,7 +5,6 @@ did; the others as their profile predicts. Where more were seen than are there n
 there are shared out as those were.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -188,50 +187,66 @@ def asks_of_gpus(need: Need) -> bool:
     return bool(need.cuda)
 
 
+_COLUMNS: dict[Truth, int] = {"yes": 0, "no": 1, "unknown": 2}
+
+
 class _AtSite:
-    """Sums up the places of one site."""
+    """Sums up the places of one site: nodes [yes, no, unknown]."""
 
     def __init__(self) -> None:
-        self.counts = self.predicted = self.gpu = Counts()
-        self.nodes = self.limited = 0
-        self.observed: Counter[str] = Counter()
-        self.reasons: Counter[tuple[str | None, Truth, bool]] = Counter()
-        self.newest: int | None = None
+        self.counts, self.predicted, self.gpu, self.observed = [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]
+        self.nodes = self.limited = self.newest = 0
+        self.reasons: dict[tuple[str | None, Truth, bool], int] = {}
 
     def add(self, nodes: int, start: Outcome, tried: Tried | None, gpu: Outcome | None) -> None:
         counts = settle(nodes, start.answer, tried)
         self.nodes += nodes
-        self.counts = self.counts.plus(counts)
-        self.predicted = self.predicted.plus(settle(nodes, start.answer, None))
-        rest = nodes - sum(_fitted(tried, nodes)) if tried else nodes
-        if start.answer != "yes" and rest:
-            self.reasons[start.reason, start.answer, False] += rest
+        _add(self.counts, counts)
+        self.predicted[_COLUMNS[start.answer]] += nodes
+        if start.answer != "yes":
+            self._because(start, nodes - sum(_fitted(tried, nodes)) if tried else nodes)
         if gpu is not None:
-            self.gpu = self.gpu.plus(settle(nodes, start.answer, tried, gpu.answer))
+            _add(self.gpu, settle(nodes, start.answer, tried, gpu.answer))
             self.limited += counts.yes if gpu.limit else 0
-            if gpu.answer != "yes" and counts.yes:
-                self.reasons[gpu.reason, gpu.answer, False] += counts.yes
+            if gpu.answer != "yes":
+                self._because(gpu, counts.yes)
+
+    def _because(self, outcome: Outcome, nodes: int) -> None:
+        if nodes:
+            key = (outcome.reason, outcome.answer, False)
+            self.reasons[key] = self.reasons.get(key, 0) + nodes
 
     def saw(self, row: Seen) -> None:
-        answer = "yes" if row.status in _OBSERVED_YES else "no" if row.status in _OBSERVED_NO else "unknown"
-        self.observed[answer] += row.nodes
+        answer = _observed_answer(row)
+        self.observed[_COLUMNS[answer]] += row.nodes
         if answer == "no":
-            self.reasons[row.reason or None, "no", True] += row.nodes
-        self.newest = max(row.newest, self.newest or 0)
+            key: tuple[str | None, Truth, bool] = (row.reason or None, "no", True)
+            self.reasons[key] = self.reasons.get(key, 0) + row.nodes
+        self.newest = max(row.newest, self.newest)
 
     def result(self, name: str, wants_gpu: bool, rules: Rules) -> SiteMatch:
         ranked = sorted(self.reasons.items(), key=lambda item: (item[0][1], -item[1], item[0][0] or ""))
         return SiteMatch(
             site=name,
             nodes=self.nodes,
-            start=judged(self.counts, rules),
-            predicted=self.predicted,
-            observed=Counts(*(self.observed[answer] for answer in ("yes", "no", "unknown"))),
-            gpu=judged(self.gpu, rules) if wants_gpu else None,
+            start=judged(Counts(*self.counts), rules),
+            predicted=Counts(*self.predicted),
+            observed=Counts(*self.observed),
+            gpu=judged(Counts(*self.gpu), rules) if wants_gpu else None,
             limited=self.limited,
             why_not=tuple(_why_not(key, nodes) for key, nodes in ranked[:_REASONS_SHOWN]),
-            newest=None if self.newest is None else moment(self.newest),
+            newest=moment(self.newest) if self.newest else None,
         )
+
+
+def _add(sums: list[int], counts: Counts) -> None:
+    sums[0] += counts[0]
+    sums[1] += counts[1]
+    sums[2] += counts[2]
+
+
+def _observed_answer(row: Seen) -> Truth:
+    return "yes" if row.status in _OBSERVED_YES else "no" if row.status in _OBSERVED_NO else "unknown"
 
 
 def _why_not(key: tuple[str | None, Truth, bool], nodes: int) -> WhyNot:
@@ -246,7 +261,7 @@ def disagreements(
     found = []
     for row in seen:
         nodes = fleet.nodes.get((row.site_id, row.profile_id))
-        observed: Truth = "yes" if row.status in _OBSERVED_YES else "no" if row.status in _OBSERVED_NO else "unknown"
+        observed = _observed_answer(row)
         if nodes is None or observed == "unknown":
             continue
         predicted = start[row.profile_id]

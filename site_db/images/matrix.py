@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, case, select
 
 from site_db import tables
-from site_db.images.fleet import Fleet, KnownImage, Place
+from site_db.images.fleet import Fleet, KnownImage, Place, many_rows
 from site_db.images.matching import Counts, Tried, settle
 from site_db.images.needs import Need, Predictions
 from site_db.images.nvidia import Truth
@@ -89,14 +89,7 @@ def read_observed(connection: Connection, since: int, site_ids: Sequence[int] | 
     )
     if site_ids is not None:
         query = query.where(_COUNTS.site_id.in_(site_ids))
-    # Past SQLAlchemy: its rows would cost more than the query, with hundreds of thousands of them.
-    text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(text)
-        return _merged(cursor.fetchall())
-    finally:
-        cursor.close()
+    return _merged(many_rows(connection, query))
 
 
 def _merged(rows: Iterable[Any]) -> Observed:
