@@ -54,3 +54,8 @@ def cuda_of_driver(driver: Version) -> Version | None:
     """The newest CUDA release that a driver has all of; None for a driver older than the table."""
     known = [cuda for cuda, least in _tables()[0].items() if compare(driver, least) >= 0]
     return max(known, default=None)
+
+
+def releases() -> tuple[Version, ...]:
+    """The CUDA releases that the table knows, the oldest first."""
+    return tuple(sorted(_tables()[0]))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from site_db.storable import storable_tree
 Document = dict[str, Any]
 
 # A change of this number, or of what profile_of takes, gives every node a new profile: say so in the changelog.
-PROFILE_VERSION = 1
+PROFILE_VERSION = 2
 
 # A glidein's own folder (glide_Ab12Cd) is new every time: with it each glidein would be a kind of node of its own.
 _GLIDEIN_FOLDER = re.compile(r"\bglide_[A-Za-z0-9]+")
@@ -103,18 +104,39 @@ def _repositories(repositories: list[Document]) -> Document:
 
 
 def _gpus(found: Document) -> Document:
-    kinds = Counter(
-        canonical_json({name: device[name] for name in ("vendor", "model", "memory_bytes", "compute_capability")})
-        for device in found["devices"]
-    )
-    visible = found["visible"]
+    """What of `gpus` decides: kinds of devices and how many, never which (UUIDs are new on every node)."""
     return {
         **_outcome(found),
         "driver_version": found["driver_version"],
         "cuda_version": found["cuda_version"],
+        "rocm_version": found.get("rocm_version"),
         "driver_libraries_glibc": found["driver_libraries_glibc"],
-        "devices": [{**json.loads(kind), "count": count} for kind, count in sorted(kinds.items())],
-        # How many the slot was given; their names are no matter.
-        "visible_count": len(found["devices"]) if visible is None else len(visible),
+        "devices": _counted(_device(device) for device in found["devices"]),
+        "visible_count": _visible_count(found),
         "container": _outcome(found["container"]),
     }
+
+
+def _device(found: Document) -> Document:
+    return {
+        **{name: found[name] for name in ("vendor", "model", "memory_bytes", "compute_capability", "mig")},
+        "error": found.get("error"),
+        "instances": _counted(
+            {name: instance[name] for name in ("model", "memory_bytes")} for instance in found.get("instances", ())
+        ),
+    }
+
+
+def _counted(items: Iterable[Document]) -> list[Document]:
+    """Equal items once, with their `count`, in an order of their own."""
+    kinds = Counter(map(canonical_json, items))
+    return [{**json.loads(kind), "count": count} for kind, count in sorted(kinds.items())]
+
+
+def _visible_count(found: Document) -> int | None:
+    """How many devices a program sees; their names are no matter. Older probes left it to the reader."""
+    if "visible_count" in found:
+        count: int | None = found["visible_count"]
+        return count
+    visible = found["visible"]
+    return len(found["devices"]) if visible is None else len(visible)
