@@ -22,6 +22,11 @@ def explain_reason(code: str) -> Reason:
     return _table().get(code) or Reason(code)
 
 
+def all_reasons() -> tuple[Reason, ...]:
+    """Every reason that this release knows, by code."""
+    return tuple(sorted(_table().values(), key=lambda reason: reason.code))
+
+
 @functools.cache
 def _table() -> dict[str, Reason]:
     text = (resources.files("probe") / "data" / "reasons.json").read_text(encoding="utf-8")
