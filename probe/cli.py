@@ -27,6 +27,18 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
     return by_hand.main(given)
 
 
+def run_program() -> None:
+    """Run and end the process, without the interpreter's own way to end: that takes 5 ms to free what ends with us."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):  # closed, or its reader went away: there is nobody left to tell
+            pass
+    os._exit(code)
+
+
 def _custom_script(config: str) -> int:
     """What takes longest begins first: the remembered container start, in the keeper; only then the rest is imported."""
     from probe import glidein_call, keeper

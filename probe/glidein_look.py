@@ -103,17 +103,13 @@ def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], keeper: Keeper
         report["changes_since"] = memories.changes(memory, findings, folder)
     if looked.run.interrupted:
         return Told(report, None, None)
-    files: Dict[str, Any] = {}
     launch = None
     if findings.get("work_folder", {}).get("data", {}).get("sandbox"):
         launch = memories.launch_words(report, os.path.join(keeper.folder, "image"))
-    if launch:
-        paths = memories.runtime_files(findings)
-        files = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, paths).value or {}
     kept = {
         "version": VERSION, "around": memories.surroundings(settings, os.environ, _boot_id()),
-        "whole_at": looked.began, "findings": findings, "files": files,
-        "complete": report["complete"], "launch": launch if files else None, "folder": folder,
+        "whole_at": looked.began, "findings": findings,
+        "complete": report["complete"], "launch": launch, "folder": folder,
         "published": memory["published"] if memory else [],
     }  # fmt: skip
     return Told(report, None, kept)

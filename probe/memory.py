@@ -128,8 +128,9 @@ def launch_words(report: Dict[str, Any], image: str) -> Optional[List[str]]:
 
 
 def save(folder: str, memory: Memory, arch: str) -> None:
-    """Keep it for the next run; raises OSError. The caller holds the lock. May hang."""
+    """Keep it for the next run, with the state of the runtime's files; raises OSError. The caller holds the lock. May hang."""
     words = memory["launch"]
+    memory = dict(memory, files=identities(runtime_files(memory["findings"])) if words else {})
     if words:
         _make_image(os.path.join(folder, "image"), arch)
         _replace(os.path.join(folder, "launch"), "\0".join(words))

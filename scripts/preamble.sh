@@ -35,8 +35,8 @@ import gc, sys
 gc.disable()
 sys.argv.pop(0)
 sys.path[0] = sys.argv[0]
-from probe.cli import main
-sys.exit(main())' "$0" "$@"
+from probe.cli import run_program
+run_program()' "$0" "$@"
 }
 
 # remembered [ARGUMENT...]: an earlier run of this glidein left the path of the Python that it ran with (probe/memory.py).

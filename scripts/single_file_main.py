@@ -9,6 +9,6 @@ if sys.version_info < (3, 6):  # noqa: UP036 - Python 2 gets here when someone g
 
 gc.disable()  # a short life with little garbage; each child would copy what a collection touches
 
-from probe.cli import main  # noqa: E402 - after the collector is off, which importing sets off many times
+from probe.cli import run_program  # noqa: E402 - after the collector is off, which importing sets off many times
 
-sys.exit(main())
+run_program()

@@ -31,6 +31,9 @@ def main():
         "payload": minimal_image.payload(os.uname().machine)[:4].decode("latin-1"),
     }))
     return 7
+
+def run_program():
+    sys.exit(main())
 """
 
 # Our stand-in for GlideinWMS's add_config_line.source: same functions, same variables, bash only, and chatty.
