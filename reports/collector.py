@@ -123,7 +123,8 @@ class _Reader:
         """An endpoint that answers with JSON."""
 
         async def endpoint(request: Request) -> Response:
-            return await self._ask(request, lambda asked: _json(question(asked)))
+            answer: Response = await self._ask(request, lambda asked: _json(question(asked)))
+            return answer
 
         return endpoint
 
