@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from reports.output import Answer, Table, Verbatim
 from site_db.configuration.applying import Applied
 from site_db.configuration.catalogue import UnjoinedNames
-from site_db.configuration.drift import SEVERITIES, Drift, Finding
+from site_db.configuration.drift import Drift, Finding
+from site_db.configuration.drift_rules import SEVERITIES
 from site_db.configuration.importing import Imported
 from site_db.configuration.model import Problem
 

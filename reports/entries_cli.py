@@ -11,6 +11,7 @@ from reports.progress import working
 from reports.session import Session, common_options
 from site_db import views
 from site_db.configuration import applying, catalogue, drift, importing
+from site_db.configuration.drift_rules import SEVERITIES
 from site_db.configuration.editing import write_with_backup
 from site_db.configuration.model import BrokenFile
 from site_db.configuration.present import propose_against_configuration
@@ -90,7 +91,7 @@ def entries_list(session: Session, unjoined: bool) -> None:
 @click.argument("entry_name", metavar="[ENTRY]", required=False)
 @click.option(
     "--fail-on",
-    type=click.Choice([*drift.SEVERITIES, _NEVER]),
+    type=click.Choice([*SEVERITIES, _NEVER]),
     default="error",
     show_default=True,
     help="Exit code 1 if there is a finding at least this grave.",

@@ -129,30 +129,37 @@ def _require(groups: Sequence[NodeGroup], changes: Sequence[Proposal], rules: Ru
 
 
 def _gpu_slots(groups: Sequence[NodeGroup], rules: Rules) -> Derived:
-    """The GPUs that a glidein of this entry has: proposed only where they work on all nodes and are equally many."""
+    """The GPUs that a glidein of this entry has: where every node that could tell has GPUs, equally many, and most work."""
     texts = rules.gpu_slots
     verdict = judge_named(texts["works"], groups, rules)
     if not verdict.nodes_yes:
         return Derived([], [])
-    inside = judge_named(texts["works_inside"], groups, rules)
+    _, working = _split(groups, texts["works"], rules)
+    inside = judge_named(texts["works_inside"], working, rules)
+    without = sum(group.nodes for group in groups if find(group.profile, steps(texts["reason"])) in texts["none"])
     counts = Counter[Any]()
-    for group in groups:
+    for group in working:
         counts[find(group.profile, steps(texts["count"]))] += group.nodes
     words = _words(verdict) | {
         "count": next(iter(counts)),
-        "counts": ", ".join(f"{count} (on {nodes} node(s))" for count, nodes in counts.most_common()),
+        "counts": ", ".join(f"{_count(count)} (on {nodes} node(s))" for count, nodes in counts.most_common()),
+        "without": without,
     }
-    if verdict.nodes_yes < verdict.nodes:
+    if without or (verdict.share or 0) < texts["least_share"]:
         return Derived([], [texts["not_everywhere"].format(**words)])
-    if inside.nodes_no:
+    if inside.share is not None and inside.share < texts["least_share"]:
         return Derived([], [texts["not_inside"].format(**words | {"no": inside.nodes_no, "cause": _cause(inside)})])
-    if len(counts) > 1:
+    if len(counts) > 1 or None in counts:
         return Derived([], [texts["counts_differ"].format(**words)])
     value = texts["value"].format(**words)
     if refusals := _refusals({texts["attribute"]: value}, [texts["attribute"]], rules):
         return Derived([], refusals)
-    reason = texts["reason"].format(**words)
-    return Derived([_proposal(texts["attribute"], value, reason, verdict.confidence, groups, rules)], [])
+    reason = texts["because"].format(**words)
+    return Derived([_proposal(texts["attribute"], value, reason, verdict.confidence, working, rules)], [])
+
+
+def _count(number: int | None) -> str:
+    return "an unknown number" if number is None else str(number)
 
 
 def judge_named(capability: str, groups: Sequence[NodeGroup], rules: Rules) -> Verdict:

@@ -1,13 +1,10 @@
-"""Drift: where an entry's configuration and what was measured on its nodes disagree. Rules are data (data/drift.toml)."""
+"""Drift: where an entry's configuration and what was measured on its nodes disagree, by rules that are data."""
 
-import functools
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib import resources
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +21,7 @@ from site_db.configuration.catalogue import (
     read_catalogue,
     read_policy,
 )
+from site_db.configuration.drift_rules import SEVERITIES, Condition, DriftRules, default_drift_rules
 from site_db.configuration.policy import told
 from site_db.dialects import portions
 from site_db.errors import UnknownName
@@ -34,55 +32,10 @@ from site_db.store import Store
 from site_db.times import microseconds
 from site_db.verdicts import NodeGroup, answer_of, confidence_of
 
-SEVERITIES = ("note", "warning", "error")
 _EVIDENCE_SHOWN = 5
 _NONE = "none"
-_LOOKS = ("capability", "found", "alternative", "os", "runtime_by")
 
 ReadReport = Callable[[str], Mapping[str, Any] | None]
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One text of a node to look at (`look` says how, `what` says which), and the patterns that decide."""
-
-    look: str
-    what: str
-    yes: str
-    no: str
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One row of drift.toml."""
-
-    name: str
-    severity: str
-    attribute: str
-    configured: re.Pattern[str]
-    absent: bool
-    conditions: tuple[Condition, ...]
-    share: float
-    by_resource: bool
-    sentence: str
-    remedy: str
-
-    def applies(self, value: str | None) -> dict[str, str] | None:
-        """The words that the configured value gives; None where the rule does not apply to it."""
-        if value is None:
-            return {} if self.absent else None
-        fits = self.configured.fullmatch(value)
-        return fits.groupdict() if fits else None
-
-
-@dataclass(frozen=True)
-class DriftRules:
-    """drift.toml: `satisfied` maps attribute and proposed value to the present values that do as well."""
-
-    rules: tuple[Rule, ...]
-    systems: Mapping[str, str]
-    satisfied: Mapping[tuple[str, str], frozenset[str]]
-    extended: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -133,8 +86,7 @@ def check_drift(store: Store, now: datetime, entry: str | None = None, rules: Ru
     since = microseconds(now - timedelta(days=rules.window_days))
     wanted = None if entry is None else storable(entry)
     with store.reading() as connection:
-        attributes = {rule.attribute for rule in drift_rules.rules}
-        configured = read_catalogue(connection, attributes, wanted)
+        configured = read_catalogue(connection, drift_rules.attributes, wanted)
         if wanted is not None and not configured:
             raise UnknownName("configured entry", wanted, [item.entry.name for item in read_catalogue(connection, ())])
         enabled = [item for item in configured if item.entry.enabled or wanted is not None]
@@ -162,8 +114,8 @@ def find_drift(
     """What disagrees for one entry. `read` gives an example report by its id."""
     findings = []
     for rule in drift_rules.rules:
-        value = item.entry.value(rule.attribute)
-        words = rule.applies(value)
+        value = rule.value_of(item.entry)
+        words = rule.applies(item.entry)
         if words is None or not measured.groups or (measured.joined_by == "resource" and not rule.by_resource):
             continue
         looker = _Looker(drift_rules, rules, read, words)
@@ -291,7 +243,7 @@ def _example_reports(
     wanted = {
         UUID(group.report_id).bytes
         for item in items
-        if any(rule.applies(item.entry.value(rule.attribute)) is not None for rule in rules)
+        if any(rule.applies(item.entry) is not None for rule in rules)
         for group in measured.get(item.entry.name, NOT_MEASURED).groups
         if group.report_id
     }
@@ -307,42 +259,3 @@ def _example_reports(
             report = orjson.loads(decompressor.decompress(body))
             found[str(UUID(bytes=bytes(report_id)))] = {name: report[name] for name in ("probe", "runtimes")}
     return found
-
-
-def parse_drift_rules(text: str) -> DriftRules:
-    """The rules in a drift.toml. Raises KeyError, TypeError, ValueError or re.error for a file that is not in order."""
-    data = tomllib.loads(text)
-    return DriftRules(
-        rules=tuple(map(_rule, data["rules"])),
-        systems={os_id: name for name, os_ids in data["systems"].items() for os_id in os_ids},
-        satisfied={(row["attribute"], row["proposed"]): frozenset(row["present"]) for row in data["satisfied"]},
-        extended=frozenset(data["extended"]["attributes"]),
-    )
-
-
-@functools.cache
-def default_drift_rules() -> DriftRules:
-    """The rules of this release."""
-    return parse_drift_rules((resources.files("site_db") / "data" / "drift.toml").read_text(encoding="utf-8"))
-
-
-def _rule(row: Mapping[str, Any]) -> Rule:
-    if row["severity"] not in SEVERITIES:
-        raise ValueError(f"{row['name']}: severity is to be one of {', '.join(SEVERITIES)}")
-    return Rule(
-        name=row["name"],
-        severity=row["severity"],
-        attribute=row["attribute"],
-        configured=re.compile(row["configured"]),
-        absent=row.get("absent", False),
-        conditions=tuple(map(_condition, row["conditions"])),
-        share=row.get("share", 0.0),
-        by_resource=row.get("by_resource", False),
-        sentence=row["sentence"],
-        remedy=row["remedy"],
-    )
-
-
-def _condition(row: Mapping[str, Any]) -> Condition:
-    [look] = [name for name in _LOOKS if name in row]
-    return Condition(look, str(row[look]), row["yes"], row["no"])

@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from site_db.configuration.catalogue import read_catalogue, read_policy
-from site_db.configuration.drift import DriftRules, default_drift_rules
+from site_db.configuration.drift_rules import DriftRules, default_drift_rules
 from site_db.configuration.model import PolicyRow
 from site_db.configuration.policy import Policy, told
+from site_db.configuration.resource_slots import with_gpus
 from site_db.proposals import Proposal, Proposals, propose
 from site_db.rules import Rules
 from site_db.store import Store
@@ -39,12 +40,21 @@ def against(proposals: Proposals, present: Mapping[str, str], drift_rules: Drift
     kept, notes = [], list(proposals.notes)
     for item in proposals.proposals:
         value = present.get(item.attribute)
-        wanted = _extended(item, value) if item.attribute in drift_rules.extended and value else item.value
+        wanted = _wanted(item, value, drift_rules) if value else item.value
         if value in drift_rules.satisfied.get((item.attribute, item.value), ()):
             notes.append(f"{item.attribute}={value} stays: {item.value} would be enough.")
         elif wanted != value:
             kept.append(replace(item, value=wanted, present=value))
+        elif wanted != item.value:
+            notes.append(f"{item.attribute}={value} stays: it covers {item.value}.")
     return replace(proposals, proposals=tuple(kept), notes=tuple(notes))
+
+
+def _wanted(item: Proposal, present: str, drift_rules: DriftRules) -> str:
+    """What becomes of a present value: a proposal takes none of its other options or resources away."""
+    if item.attribute in drift_rules.extended:
+        return _extended(item, present)
+    return with_gpus(present, item.value) if item.attribute in drift_rules.resources else item.value
 
 
 def _extended(item: Proposal, present: str) -> str:

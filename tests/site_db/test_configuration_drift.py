@@ -7,7 +7,8 @@ import pytest
 
 from site_db.configuration.applying import plan
 from site_db.configuration.catalogue import Configured, Measured
-from site_db.configuration.drift import check_drift, default_drift_rules, find_drift
+from site_db.configuration.drift import check_drift, find_drift
+from site_db.configuration.drift_rules import default_drift_rules
 from site_db.configuration.factory_xml import parse_factory_xml
 from site_db.configuration.importing import import_files
 from site_db.configuration.model import BrokenFile
