@@ -1,4 +1,4 @@
-"""What a command says, in one of three forms: text for people, one stable JSON envelope, CSV for spreadsheets.
+"""What a command says, in one of four forms: text for people, one stable JSON envelope, CSV for spreadsheets, Markdown.
 
 A command returns an Answer; this is the only place that renders one.
 """
@@ -15,7 +15,7 @@ import orjson
 from reports.safe_text import csv_cell, printable
 from reports.version import VERSION
 
-FORMATS = ("text", "json", "csv")
+FORMATS = ("text", "json", "csv", "markdown")
 
 
 class Table(NamedTuple):
@@ -28,6 +28,10 @@ class Table(NamedTuple):
 
 class Verbatim(str):
     """A block that is printed as it is, never wrapped: configuration to copy."""
+
+
+class Markdown(str):
+    """A block that is Markdown already, whose author has made harmless what is not ours (`reports/ticket.py`)."""
 
 
 class Answer(NamedTuple):
@@ -50,6 +54,10 @@ def show(answer: Answer, output_format: str, command: str, now: datetime) -> Non
         sys.stdout.write(json_text(command, answer.data, now) + "\n")
     elif output_format == "csv":
         _write_csv(answer, sys.stdout)
+    elif output_format == "markdown":
+        from reports.markdown import document
+
+        sys.stdout.write(document(answer.blocks))
     else:
         from reports.terminal import write_text  # rich costs 0.1 s at start; programs that read JSON need none
 

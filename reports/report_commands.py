@@ -2,10 +2,10 @@
 
 import click
 
-from reports import answers, doctor
+from reports import answers, doctor, ticket
 from reports.intake import utc_now
 from reports.session import Session, common_options
-from site_db import views
+from site_db import causes, views
 
 _session = click.make_pass_decorator(Session, ensure=True)
 
@@ -31,12 +31,20 @@ def sites(session: Session) -> None:
 def site(session: Session, name: str) -> None:
     """Report on one site: its capabilities and its entries.
 
+    As Markdown it is ready to paste into a ticket: what fails, by cause, since when, on which nodes, with the decisive
+    lines of the reports and what can be done.
+
     \b
-    Example:
+    Examples:
       site-db site Example-T2
+      site-db site Example-T2 --format markdown
     """
     with session.store() as store:
-        session.show(answers.site(views.site_report(store, name, utc_now())))
+        found = views.site_report(store, name, utc_now())
+        if session.output_format == "markdown":
+            session.show(ticket.site(found, causes.site_causes(store, found)))
+        else:
+            session.show(answers.site(found))
 
 
 @click.command()
@@ -46,12 +54,19 @@ def site(session: Session, name: str) -> None:
 def entry(session: Session, name: str) -> None:
     """Report on one factory entry.
 
+    As Markdown it is ready to paste into a ticket, as that of a site.
+
     \b
-    Example:
+    Examples:
       site-db entry Example_T2_CE1
+      site-db entry Example_T2_CE1 --format markdown
     """
     with session.store() as store:
-        session.show(answers.entry(views.entry_report(store, name, utc_now())))
+        found = views.entry_report(store, name, utc_now())
+        if session.output_format == "markdown":
+            session.show(ticket.entry(found, causes.entry_causes(store, found)))
+        else:
+            session.show(answers.entry(found))
 
 
 @click.command()
@@ -61,12 +76,19 @@ def entry(session: Session, name: str) -> None:
 def node(session: Session, node_id: str) -> None:
     """Report on one worker node, by its machine id or host name.
 
+    As Markdown it is ready to paste into a ticket, as that of a site.
+
     \b
-    Example:
+    Examples:
       site-db node wn001.example.org
+      site-db node wn001.example.org --format markdown
     """
     with session.store() as store:
-        session.show(answers.node(views.node_report(store, node_id, utc_now())))
+        found = views.node_report(store, node_id, utc_now())
+        if session.output_format == "markdown":
+            session.show(ticket.node(found, causes.node_causes(store, found)))
+        else:
+            session.show(answers.node(found))
 
 
 @click.command()

@@ -1,13 +1,15 @@
 """Harmless renderings of hostile text.
 
-Everything a report says was written by a stranger's machine. Each way out has one function here: terminals and logs
-(`printable`, `shorten`), spreadsheets (`csv_cell`), JSON (`escaped_json`). HTML is escaped by Jinja2 (`reports/pages.py`).
+Everything a report says was written by a stranger's machine. Each way out has its functions here: terminals and logs
+(`printable`, `shorten`), spreadsheets (`csv_cell`), JSON (`escaped_json`), Markdown (`code_span`, `code_block`). HTML is
+escaped by Jinja2 (`reports/pages.py`).
 """
 
 import re
 
 ELLIPSIS = "…"
 _NOT_ASCII = re.compile(r"[^ -~]")
+_BACKQUOTES = re.compile("`+")
 # What spreadsheets take for the start of a formula, with the full-width forms that some of them fold.
 _FORMULA_STARTS = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
@@ -58,3 +60,20 @@ def csv_cell(value: object) -> object:
         return value
     text = printable(str(value))
     return "'" + text if text.lstrip()[:1] in _FORMULA_STARTS else text
+
+
+def code_span(text: str, length: int = 200) -> str:
+    """A text as one code span of Markdown: nothing in it is markup, a link, a @mention or a #reference.
+
+    Backquotes and pipes show as escapes: they would end the span, or the cell of a table around it.
+    """
+    clean = shorten(text, length).replace("`", "\\x60").replace("|", "\\x7c")
+    return f"`{clean}`" if clean.strip() else "`(empty)`"
+
+
+def code_block(text: str) -> str:
+    """Lines as a block of code of Markdown, whose fence is longer than every run of backquotes inside."""
+    lines = [printable(line) for line in text.split("\n")]
+    longest = max((len(run) for line in lines for run in _BACKQUOTES.findall(line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([fence, *lines, fence])

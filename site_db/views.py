@@ -221,7 +221,7 @@ def why(store: Store, entry: str, capability: str, now: datetime, rules: Rules |
         window_days=rules.window_days,
         verdict=verdict,
         reasons=tuple(reasons),
-        examples=tuple(_example(store, evidence) for evidence in verdict.evidence),
+        examples=tuple(example_of(store, evidence) for evidence in verdict.evidence),
     )
 
 
@@ -346,7 +346,8 @@ def _image_verdict(ref: str, counts: Sequence[ImageCount], rules: Rules) -> Imag
     )
 
 
-def _example(store: Store, evidence: Evidence) -> Example:
+def example_of(store: Store, evidence: Evidence) -> Example:
+    """A piece of evidence with what its report says at that place."""
     raw = store.raw_report(UUID(evidence.report_id).bytes) if evidence.report_id else None
     if raw is None:
         return Example(evidence, None)
