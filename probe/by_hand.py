@@ -1,9 +1,8 @@
 """The commands that people type: ``singularity-probe run`` and ``explain``."""
 
-import argparse
 import os
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from probe.look import deliver, report_of_node
 from probe.messages import say
@@ -29,7 +28,91 @@ exit codes of run: 0 a report was made, whatever it says; 1 a --require'd capabi
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+class Option(NamedTuple):
+    """One option of a command: its flag, the name of its value, what reads it, what it does.
+
+    ``read`` takes the text; ``repeated`` options gather their values in a list.
+    """
+
+    flag: str
+    metavar: str
+    help: str
+    read: Callable[[str], Any] = str
+    repeated: bool = False
+    choices: Tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The attribute that holds the value."""
+        return self.flag[2:].replace("-", "_")
+
+    def default(self) -> Any:
+        """The value where the option is not given."""
+        return [] if self.repeated or self.read is _comma_list else self.choices[0] if self.choices else None
+
+
+def _comma_list(text: str) -> List[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+LOOK = (
+    Option("--config", "FILE", "settings, one 'PROBE_NAME value' a line; a glidein_config is one"),
+    Option("--deadline", "SECONDS", "the report is there within this time (default 60)", float),
+    Option("--singularity", "PATH", "try this binary, not the glidein's search order"),
+    Option("--image", "REF", "also try this image (a folder, a SIF, a URL); may be repeated", repeated=True),
+    Option("--cvmfs-repo", "NAME", "look at this repository; may be repeated", repeated=True),
+    Option("--cvmfs-mount-dir", "DIR", "where CVMFS is mounted, if not /cvmfs"),
+    Option("--only", "NAME,..", "run just these detectors and those that they need", _comma_list),
+    Option("--skip", "NAME,..", "leave these detectors out", _comma_list),
+    Option("--network-target", "HOST:PORT", "try to connect there; may be repeated", repeated=True),
+    Option("--collector", "URL", "send the report there"),
+    Option("--token-file", "FILE", "the token for the collector"),
+    Option("--spool", "DIR", "keep a report here that could not be delivered (or every one, without --collector)"),
+    Option("--site", "NAME", "site that the report is for"),
+    Option("--entry", "NAME", "factory entry that the report is for"),
+)
+RUN = (
+    *LOOK,
+    Option("--format", "", "default json", choices=("json", "text", "classad")),
+    Option("--output", "FILE", "write the report to a file, whole or not at all, not to stdout"),
+    Option("--require", "CAPABILITY,..", "exit code 1 unless all of these are ok", _comma_list),
+)
+COMMANDS = {"run": RUN, "startd-cron": LOOK}
+
+
+class Given:
+    """The command and the options of a command line, as argparse gives them."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        for option in COMMANDS[command]:
+            setattr(self, option.name, option.default())
+
+
+def read_plain(arguments: List[str]) -> Optional[Given]:
+    """A command line in the plain form that programs write: COMMAND --FLAG VALUE ...; None for any other.
+
+    argparse, which reads the others and says what is wrong with them, takes 9 ms to import.
+    """
+    if not arguments or arguments[0] not in COMMANDS or len(arguments) % 2 == 0:
+        return None
+    given = Given(arguments[0])
+    options = {option.flag: option for option in COMMANDS[arguments[0]]}
+    for flag, text in zip(arguments[1::2], arguments[2::2]):
+        option = options.get(flag)
+        if option is None or text.startswith("-") or (option.choices and text not in option.choices):
+            return None
+        try:
+            value = option.read(text)
+        except ValueError:
+            return None
+        setattr(given, option.name, [*getattr(given, option.name), value] if option.repeated else value)
+    return given
+
+
+def _parser() -> Any:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="singularity-probe",
         description="Finds out, by trying, what containers can do on this node.",
@@ -38,10 +121,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version="singularity-probe " + VERSION)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="look at this node and print a report", epilog=EPILOG,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter))  # fmt: skip
-    _add_look(commands.add_parser("startd-cron", help="look at this node and print ClassAd attributes",
-                                  description=STARTD_CRON))  # fmt: skip
+    run = commands.add_parser(
+        "run",
+        help="look at this node and print a report",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cron = commands.add_parser(
+        "startd-cron", help="look at this node and print ClassAd attributes", description=STARTD_CRON
+    )
+    for command, options in ((run, RUN), (cron, LOOK)):
+        for option in options:
+            _add(command, option)
     explain = commands.add_parser(
         "explain", help="tell a report to people: what works, what does not, why, and what to do"
     )
@@ -50,77 +141,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _comma_list(text: str) -> List[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _add_run(run: argparse.ArgumentParser) -> None:
-    _add_look(run)
-    add = run.add_argument
-    add("--format", choices=("json", "text", "classad"), default="json", help="default json")
-    add("--output", metavar="FILE", help="write the report to a file, whole or not at all, not to stdout")
-    add(
-        "--require",
-        type=_comma_list,
-        default=[],
-        metavar="CAPABILITY,..",
-        help="exit code 1 unless all of these are ok",
-    )
-
-
-def _add_look(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--config", metavar="FILE", help="settings, one 'PROBE_NAME value' a line; a glidein_config is one")
-    add("--deadline", type=float, metavar="SECONDS", help="the report is there within this time (default 60)")
-    add("--singularity", metavar="PATH", help="try this binary, not the glidein's search order")
-    add(
-        "--image",
-        action="append",
-        default=[],
-        metavar="REF",
-        help="also try this image (a folder, a SIF, a URL); may be repeated",
-    )
-    add("--cvmfs-repo", action="append", default=[], metavar="NAME", help="look at this repository; may be repeated")
-    add("--cvmfs-mount-dir", metavar="DIR", help="where CVMFS is mounted, if not /cvmfs")
-    add(
-        "--only",
-        type=_comma_list,
-        default=[],
-        metavar="NAME,..",
-        help="run just these detectors and those that they need",
-    )
-    add("--skip", type=_comma_list, default=[], metavar="NAME,..", help="leave these detectors out")
-    add(
-        "--network-target",
-        action="append",
-        default=[],
-        metavar="HOST:PORT",
-        help="try to connect there; may be repeated",
-    )
-    add("--collector", metavar="URL", help="send the report there")
-    add("--token-file", metavar="FILE", help="the token for the collector")
-    add(
-        "--spool",
-        metavar="DIR",
-        help="keep a report here that could not be delivered (or every one, without --collector)",
-    )
-    add("--site", metavar="NAME", help="site that the report is for")
-    add("--entry", metavar="NAME", help="factory entry that the report is for")
+def _add(parser: Any, option: Option) -> None:
+    shown = {"choices": option.choices} if option.choices else {"metavar": option.metavar, "type": option.read}
+    action = "append" if option.repeated else "store"
+    parser.add_argument(option.flag, action=action, default=option.default(), help=option.help, **shown)
 
 
 def main(arguments: List[str]) -> int:
     """``singularity-probe run | explain``; returns the exit code."""
     from probe.settings import WrongUse
 
-    parser = _parser()
-    try:
-        options = parser.parse_args(arguments)
+    options: Any = read_plain(arguments)
+    if options is None:
+        parser = _parser()
+        try:
+            options = parser.parse_args(arguments)
+        except SystemExit as end:  # argparse's way to say usage, help and version
+            return int(end.code or 0)
         if options.command is None:
             parser.print_usage(sys.stderr)
             say("give a command: run, explain or startd-cron (--help shows examples)")
             return EXIT_WRONG_USE
-    except SystemExit as end:  # argparse's way to say usage, help and version
-        return int(end.code or 0)
     try:
         return {"run": _run, "explain": _explain, "startd-cron": _startd_cron}[options.command](options)
     except WrongUse as error:
@@ -128,13 +169,13 @@ def main(arguments: List[str]) -> int:
         return EXIT_WRONG_USE
 
 
-def _startd_cron(options: argparse.Namespace) -> int:
+def _startd_cron(options: Any) -> int:
     from probe import startd_cron
 
     return startd_cron.run(_settings(options, "startd_cron"))
 
 
-def _settings(options: argparse.Namespace, trigger: str = "manual") -> Any:
+def _settings(options: Any, trigger: str = "manual") -> Any:
     from probe import settings
 
     text = ""
@@ -168,7 +209,7 @@ def _read_text(path: str) -> str:
         return stream.read(1 << 24).decode("utf-8", "replace")
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: Any) -> int:
     settings = _settings(options)
     for warning in settings.warnings:
         say("warning: " + warning)
@@ -251,11 +292,11 @@ def _print(text: str) -> int:
     return EXIT_OK
 
 
-def _explain(options: argparse.Namespace) -> int:
+def _explain(options: Any) -> int:
     from probe.explain import render_explanation
 
     if options.report is None and sys.stdin.isatty():
-        report = report_of_node(_settings(_parser().parse_args(["run"])))
+        report = report_of_node(_settings(Given("run")))
         source = "this node"
     else:
         report = _read_report(options.report or "-")
