@@ -1,12 +1,13 @@
 """Who may write and read, over HTTP against a real collector with tokens; every attack that we know is refused."""
 
+import asyncio
 import base64
 import hmac
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -15,11 +16,15 @@ import httpx
 import jwt
 import orjson
 import pytest
+from starlette.datastructures import Headers
 
+from reports.authorization import Caller
 from reports.collector import create_app
 from reports.serve_configuration import make_authorizer
+from reports.tokens.authorizer import Readers, TokenAuthorizer
 from reports.tokens.issuing import Wanted, issue
 from reports.tokens.keys import READERS, add_key, secret_key
+from reports.tokens.rules import Rules
 from site_db.store import Store
 from tests.reports.conftest import ANY_AGE, running
 from tests.reports.issuers import AUDIENCE, Issuer, ec_key, issuing, jwk, public_pem, rsa_key
@@ -439,17 +444,22 @@ def test_no_token_gets_into_the_log_or_an_answer(place: Place, caplog: pytest.Lo
     assert 'site_db_refused_total{reason="bad_signature",status="401"}' in metrics
 
 
-def test_a_token_is_remembered_by_its_hash_and_only_while_it_is_valid(place: Place):
-    def figure(name: str) -> float:
-        text = place.client.get("/metrics", headers={"x-remote-user": "x"}).text
-        return float(next(line for line in text.splitlines() if line.startswith(name)).rsplit(" ", 1)[1])
+def test_a_token_is_remembered_until_it_expires_and_the_memory_is_bounded(tmp_path: Path):
+    add_key(tmp_path, FACTORY, "k1", SECRET)
+    verifier = make_authorizer({"tokens": {"audience": [AUDIENCE], "keys": str(tmp_path)}}).verifier
+    now = [time.time()]
+    authorizer = TokenAuthorizer(verifier, Rules({}, {}), Readers(), remembered=3, clock=lambda: now[0])
 
-    token = signed(exp=in_seconds(-59))  # two seconds left of the leeway at most
-    before = figure('site_db_tokens_total{memory="hit"}')
-    assert place.post(token).status_code == 201
-    assert place.post(token).status_code == 201
-    assert figure('site_db_tokens_total{memory="hit"}') == before + 1
-    end = datetime.now(UTC) + timedelta(seconds=10)
-    while (answer := place.post(token)).status_code == 201 and datetime.now(UTC) < end:
-        time.sleep(0.1)
-    assert refusal(answer) == (401, "expired")
+    def show(token: str) -> tuple[int, int]:
+        asyncio.run(authorizer.sender(Caller(Headers({"authorization": f"Bearer {token}"}), None)))
+        return authorizer.hits, authorizer.misses
+
+    token = signed(exp=in_seconds(600))
+    assert [show(token) for _ in range(3)] == [(0, 1), (1, 1), (2, 1)]
+    now[0] += 700  # for the memory: what it has forgotten is verified anew, by the real clock
+    assert show(token) == (2, 2)
+    now[0] -= 700
+    for number in range(5):
+        show(signed(sub=f"entry {number}"))
+    assert len(authorizer._known) == 3
+    assert token.encode() not in repr(authorizer._known).encode()
