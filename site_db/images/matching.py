@@ -255,20 +255,23 @@ def _why_not(key: tuple[str | None, Truth, bool], nodes: int) -> WhyNot:
 
 
 def disagreements(
-    image: KnownImage, fleet: Fleet, start: Mapping[int, Outcome], seen: Iterable[Seen]
+    image: KnownImage, fleet: Fleet, start: Mapping[int, Outcome], seen: Iterable[Seen], most: int | None = None
 ) -> list[Disagreement]:
-    """Where nodes that are there now, and what was observed on their kind, contradict each other; the most nodes first."""
-    found = []
-    for row in seen:
-        nodes = fleet.nodes.get((row.site_id, row.profile_id))
-        observed = _observed_answer(row)
-        if nodes is None or observed == "unknown":
-            continue
-        predicted = start[row.profile_id]
-        if predicted.answer not in ("unknown", observed):
-            reasons = (predicted.reason, observed, row.reason or None)
-            site = fleet.sites[row.site_id]
-            found.append(
-                Disagreement(image.reference, site, predicted.answer, *reasons, row.nodes, nodes, moment(row.newest))
-            )
-    return sorted(found, key=lambda item: (-item.nodes, item.image, item.site))
+    """Where nodes that are there now, and what was observed on their kind, contradict each other; the most nodes first.
+
+    `most`: no more than so many.
+    """
+    rows = [row for row in seen if (row.site_id, row.profile_id) in fleet.nodes and _contradicts(row, start)]
+    rows.sort(key=lambda row: (-row.nodes, fleet.sites[row.site_id]))
+    return [_disagreement(image, fleet, start[row.profile_id], row) for row in rows[:most]]
+
+
+def _contradicts(row: Seen, start: Mapping[int, Outcome]) -> bool:
+    return {_observed_answer(row), start[row.profile_id].answer} == {"yes", "no"}
+
+
+def _disagreement(image: KnownImage, fleet: Fleet, predicted: Outcome, row: Seen) -> Disagreement:
+    reasons = (predicted.reason, _observed_answer(row), row.reason or None)
+    nodes = fleet.nodes[row.site_id, row.profile_id]
+    site = fleet.sites[row.site_id]
+    return Disagreement(image.reference, site, predicted.answer, *reasons, row.nodes, nodes, moment(row.newest))

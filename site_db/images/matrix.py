@@ -4,14 +4,13 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, case, select
+import orjson
+from sqlalchemy import Connection, Text, case, cast, func, select
 
 from site_db import tables
-from site_db.images.fleet import Fleet, KnownImage, Place, many_rows
+from site_db.images.fleet import Fleet, KnownImage, Place
 from site_db.images.matching import Counts, Tried, settle
 from site_db.images.needs import Need, Predictions
 from site_db.images.nvidia import Truth
@@ -21,7 +20,8 @@ _COUNTS = tables.image_counts.c
 
 Answers = tuple[Truth, Truth]  # whether it starts, whether what it asks of GPUs is met
 
-Observed = list[tuple[int, int, int, int, int]]  # image, site, profile, nodes that ran it, nodes that did not
+Tests = list[tuple[Place, int, int]]  # each place once, with the nodes there that ran an image, and those that did not
+Observed = Mapping[int, Tests]
 
 
 class Row(NamedTuple):
@@ -80,31 +80,31 @@ class Pick(SiteReportPart):
 
 
 def read_observed(connection: Connection, since: int, site_ids: Sequence[int] | None = None) -> Observed:
-    """What was observed of all images since then, each image and place once, in the order of images."""
+    """What was observed of all images since then."""
     ran = case((_COUNTS.status == "ok", _COUNTS.nodes), else_=0)
+    # One row an image, its numbers joined by commas: to read them so takes half as long as a row for each.
+    columns = (_COUNTS.site_id, _COUNTS.profile_id, ran, _COUNTS.nodes - ran)
     query = (
-        select(_COUNTS.image_id, _COUNTS.site_id, _COUNTS.profile_id, ran, _COUNTS.nodes - ran)
+        select(_COUNTS.image_id, *(func.aggregate_strings(cast(column, Text), ",") for column in columns))
         .where(_COUNTS.newest >= since, _COUNTS.status.in_(("ok", "fail", "timeout")))
-        .order_by(_COUNTS.image_id, _COUNTS.site_id, _COUNTS.profile_id)
+        .group_by(_COUNTS.image_id)
     )
     if site_ids is not None:
         query = query.where(_COUNTS.site_id.in_(site_ids))
-    return _merged(many_rows(connection, query))
+    return {row[0]: _tests(*row[1:]) for row in connection.execute(query)}
 
 
-def _merged(rows: Iterable[Any]) -> Observed:
-    """The rows of one image and place (one for each outcome and reason) as one; they follow each other."""
-    found: Observed = []
-    last_image = last_site = last_profile = None
-    for row in rows:
-        image, site, profile, yes, no = row
-        if profile == last_profile and site == last_site and image == last_image:
-            before = found[-1]
-            found[-1] = (image, site, profile, before[3] + yes, before[4] + no)
-        else:
-            found.append(row)
-            last_image, last_site, last_profile = image, site, profile
-    return found
+def _tests(*columns: str) -> Tests:
+    sites, profiles, ran, failed = (orjson.loads(f"[{column}]") for column in columns)
+    places = list(zip(sites, profiles, strict=True))
+    rows = list(zip(places, ran, failed, strict=True))
+    if len(set(places)) == len(places):
+        return rows
+    merged: dict[Place, tuple[Place, int, int]] = {}
+    for place, yes, no in rows:  # there is one for each outcome and reason
+        before = merged.get(place, (place, 0, 0))
+        merged[place] = (place, before[1] + yes, before[2] + no)
+    return list(merged.values())
 
 
 def make_matrix(
@@ -114,31 +114,35 @@ def make_matrix(
     answers = _Answers(fleet, predictions, gpu)
     rows = {image.id: answers.predicted_row(image) for image in images}
     index = {number: position for position, number in enumerate(fleet.sites)}
-    for number, group in groupby(observed, itemgetter(0)):
-        if number in rows:
-            _correct(rows[number], group, answers.of(rows[number].image.need), fleet.nodes, index)
+    places = {place: (nodes, index[place[0]]) for place, nodes in fleet.nodes.items()}
+    for number, row in rows.items():
+        _correct(row, observed.get(number, ()), answers.of(row.image.need), places)
     return Matrix(now, tuple(fleet.sites.values()), tuple(rows[image.id] for image in images))
 
 
 def _correct(
     row: Row,
-    tried: Iterable[tuple[int, int, int, int, int]],
+    tried: Iterable[tuple[Place, int, int]],
     answers: Mapping[int, Answers],
-    nodes_at: Mapping[Place, int],
-    index: Mapping[int, int],
+    places: Mapping[Place, tuple[int, int]],
 ) -> None:
-    """Let what was observed of one image outweigh what is predicted."""
-    for _, site, profile, yes, no in tried:
-        nodes = nodes_at.get((site, profile))
-        if nodes is None:
+    """Let what was observed of one image outweigh what is predicted; `places`: nodes, and the position of the site."""
+    observed = row.observed
+    # This runs for hundreds of thousands of rows, most of which came out as predicted: those are told by sets.
+    good = {profile for profile, answer in answers.items() if _as_predicted(answer, 1, 0)}
+    bad = {profile for profile, answer in answers.items() if _as_predicted(answer, 0, 1)}
+    for place, yes, no in tried:
+        found = places.get(place)
+        if found is None:
             continue
-        position = index[site]
+        nodes, position = found
+        profile = place[1]
         seen = yes + no
-        row.observed[position] += seen if seen < nodes else nodes
-        answer = answers[profile]
-        if _as_predicted(answer, yes, no):
+        observed[position] += seen if seen < nodes else nodes
+        if (not no and profile in good) or (not yes and profile in bad):
             continue
-        old, new = settle(nodes, answer[0], None, answer[1]), settle(nodes, answer[0], Tried(yes, no), answer[1])
+        start, gpu = answers[profile]
+        old, new = settle(nodes, start, None, gpu), settle(nodes, start, Tried(yes, no), gpu)
         row.yes[position] += new[0] - old[0]
         row.no[position] += new[1] - old[1]
         row.unknown[position] += new[2] - old[2]
@@ -224,14 +228,13 @@ def _running(
             yes = {profile for profile, pair in said.items() if pair == ("yes", "yes")}
             predicted[image.need] = {place: nodes for place, nodes in fleet.nodes.items() if place[1] in yes}
         found[image.id] = dict(predicted[image.need])
-    needs = {image.id: image.need for image in images}
-    for number, site, profile, ran, failed in observed:
-        nodes = fleet.nodes.get((site, profile)) if number in needs else None
-        if nodes is None:
-            continue
-        answer = answers.of(needs[number])[profile]
-        if not _as_predicted(answer, ran, failed):
-            found[number][site, profile] = settle(nodes, answer[0], Tried(ran, failed), answer[1]).yes
+    for image in images:
+        said, running = answers.of(image.need), found[image.id]
+        for place, ran, failed in observed.get(image.id, ()):
+            nodes = fleet.nodes.get(place)
+            if nodes is not None and not _as_predicted(said[place[1]], ran, failed):
+                start, gpu = said[place[1]]
+                running[place] = settle(nodes, start, Tried(ran, failed), gpu).yes
     return found
 
 

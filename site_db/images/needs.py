@@ -4,6 +4,7 @@ Three-valued: "unknown" wherever the image or the node does not tell. The first 
 only where nothing forbids does something that is not known make the answer unknown.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -172,13 +173,15 @@ def _gpu_library(glibc: Version | None, profile: Profile) -> Outcome:
 def _cuda(texts: tuple[str, ...] | None, profile: Profile) -> Outcome:
     if texts is None:
         return Outcome("unknown", NOT_INSPECTED)
-    if not texts:
-        return YES
-    gpu = gpu_of(profile)
+    return _cuda_on(texts, gpu_of(profile)) if texts else YES
+
+
+@functools.lru_cache(maxsize=4096)  # hundreds of profiles have a handful of sorts of GPUs
+def _cuda_on(texts: tuple[str, ...], gpu: Gpu) -> Outcome:
     answers = [met(parse_requirement(text), gpu) for text in texts]
-    wanted = needed_cuda(texts)
     if all(answer == "yes" for answer in answers):
         return YES
+    wanted = needed_cuda(texts)
     least = cuda.compatible_driver(wanted) if wanted else None
     if least and gpu.driver and cuda.compare(gpu.driver, least) >= 0:
         return Outcome("yes", limit="minor_version_compatibility")

@@ -30,7 +30,7 @@ from site_db.store import Store
 from site_db.times import moment
 
 _COUNTS, _LISTED, _CATALOGUES = tables.image_counts.c, tables.catalogue_images.c, tables.image_catalogues.c
-_SHOWN_DISAGREEMENTS = 1000
+_SHOWN_DISAGREEMENTS = 200
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def match_image(store: Store, name: str, now: datetime, rules: Rules | None = No
     predictions = Predictions(fleet.profiles)
     sites = match_sites(image, fleet, predictions, seen, rules)
     gpus = [match.gpu.counts for match in sites if match.gpu]
-    found = disagreements(image, fleet, predictions.of(image.need), seen)
+    found = disagreements(image, fleet, predictions.of(image.need), seen, _SHOWN_DISAGREEMENTS)
     return ImageMatch(
         image=image.reference,
         names=image.names,
@@ -157,7 +157,7 @@ def match_image(store: Store, name: str, now: datetime, rules: Rules | None = No
         total_gpu=judged(_sum(gpus), rules) if gpus else None,
         coverage=coverage,
         sites=tuple(sites),
-        disagreements=tuple(found[:_SHOWN_DISAGREEMENTS]),
+        disagreements=tuple(found),
     )
 
 
