@@ -57,6 +57,9 @@ COMMANDS = {
         "reports.report_commands:doctor_command",
         "Look whether this centre can work: database, disk, memory, versions.",
     ),
+    "completion": Lazy(
+        "reports.completion:completion", "Write the script by which a shell completes commands and options."
+    ),
 }
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -6,6 +6,7 @@ import click
 
 from reports import images_answers
 from reports.intake import utc_now
+from reports.progress import working
 from reports.session import Session, common_options
 from site_db.errors import SiteDbError
 from site_db.images import catalogues, classads, inspection, views
@@ -47,8 +48,11 @@ def images_import(context: click.Context, session: Session, paths: tuple[Path, .
       site-db images import docker_images.txt
       site-db images import recipe.yaml apptainer-sync.yaml
     """
-    with session.store() as store:
-        found = [import_catalogue(store, path, utc_now(), kind) for path in paths]
+    found = []
+    with session.store() as store, working(len(paths)) as show:
+        for number, path in enumerate(paths):
+            show(number, str(path))
+            found.append(import_catalogue(store, path, utc_now(), kind))
     session.show(images_answers.imported(found))
     context.exit(1 if any(item.wrong for item in found) else 0)
 

@@ -74,6 +74,6 @@ def json_text(command: str, data: object, now: datetime) -> str:
 def _write_csv(answer: Answer, stream: IO[str]) -> None:
     table = answer.table or next(block for block in answer.blocks if isinstance(block, Table))
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table.columns)
+    writer.writerow(map(csv_cell, table.columns))
     for row in table.rows:
         writer.writerow([csv_cell(", ".join(cell) if isinstance(cell, tuple) else cell) for cell in row])
