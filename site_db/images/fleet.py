@@ -4,6 +4,7 @@ Reads kept counts only, never reports or single nodes, and past SQLAlchemy's row
 """
 
 import fnmatch
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -99,8 +100,14 @@ def read_profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Mappi
     found = {}
     for portion in portions(sorted(ids)):
         query = select(_PROFILES.id, _PROFILES.document).where(_PROFILES.id.in_(portion))
-        found.update({row[0]: orjson.loads(row[1]) for row in connection.execute(query)})
+        found.update({row[0]: _parsed(row[1]) for row in connection.execute(query)})
     return found
+
+
+@functools.lru_cache(maxsize=4096)  # a collector is asked again and again, and profiles never change
+def _parsed(document: str) -> Mapping[str, Any]:
+    parsed: Mapping[str, Any] = orjson.loads(document)
+    return parsed
 
 
 def site_ids(connection: Connection, names: Iterable[str]) -> list[int]:
