@@ -19,6 +19,8 @@ Findings = Dict[str, Any]
 
 # Kept back from the deadline for what follows the detectors: killing, cleaning up, composing, printing.
 RESERVE_S = 0.5
+# And for sending the report, where it is sent: a share of the deadline, no more than it usually takes.
+SENDING_S, SENDING_SHARE = 4.0, 0.2
 
 
 class Detector(NamedTuple):
@@ -83,7 +85,7 @@ def run(
     """Run detectors, each as soon as those that it needs have ended; never longer than the deadline."""
     kernel.adopt_orphans()
     workers.remember_stuck()
-    deadline = time.monotonic() + max(settings.deadline_s - RESERVE_S, 0.5)
+    deadline = time.monotonic() + max(settings.deadline_s - reserve(settings), 0.5)
     host.ends_at = deadline
     by_name = {detector.name: detector for detector in detectors}
     waiting = list(detectors)
@@ -105,6 +107,11 @@ def run(
         findings[name] = _settle(by_name[name], result, interrupts.arrived)
     timed_out = any(found["state"] == "timeout" for found in findings.values())
     return Run(findings, not timed_out, interrupts.arrived, process.kill_descendants())
+
+
+def reserve(settings: Settings) -> float:
+    """Seconds of the deadline that detectors don't get."""
+    return RESERVE_S + (min(SENDING_S, settings.deadline_s * SENDING_SHARE) if settings.collector else 0.0)
 
 
 def _load_report() -> None:

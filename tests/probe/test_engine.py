@@ -261,3 +261,13 @@ def test_the_registry_lists_needs_first_and_each_name_once():
     assert len(set(names)) == len(names)
     for number, row in enumerate(DETECTORS):
         assert set(row.needs) <= set(names[:number])
+
+
+@pytest.mark.parametrize(
+    ("collector", "deadline_s", "kept_s"), [(None, 60.0, 0.5), ("https://c", 60.0, 4.5), ("https://c", 5.0, 1.5)]
+)
+def test_time_is_kept_for_composing_and_for_sending_where_a_collector_waits(
+    collector: str | None, deadline_s: float, kept_s: float
+):
+    given = settings(deadline_s=deadline_s, collector=collector)
+    assert engine.reserve(given) == pytest.approx(kept_s)
