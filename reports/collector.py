@@ -16,12 +16,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reports import feed, images_routes, pages
+from reports import feed, images_routes
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.disk import Disk
 from reports.intake import utc_now
 from reports.metrics import CONTENT_TYPE, CountedAnswers, Metrics
 from reports.openapi import CHANGED, OF_ONE_ENTRY, PAGED, RECEIVE, Described, Operation, description
+from reports.pages import routes
+from reports.pages.centre import Centre
+from reports.pages.kept import Kept
+from reports.pages.routes import Pages
 from reports.problems import HttpProblem
 from reports.receiving import Receiver, caller_of
 from reports.safe_text import escaped_json
@@ -41,11 +45,11 @@ _REFUSALS = (401, 403, 503)
 
 
 class Row(NamedTuple):
-    """One route: a path in OpenAPI's spelling, who answers, and what the description says of it."""
+    """One route: a path in OpenAPI's spelling, who answers, and what the description says of it (None: nothing)."""
 
     path: str
     endpoint: Endpoint
-    operation: Operation
+    operation: Operation | None
     method: str = "GET"
 
 
@@ -72,8 +76,10 @@ def create_app(
         Row("/api/v1/reports", receiver.post, RECEIVE, "POST"),
         *_data_rows(store, reader, now),
         *_own_rows(store, metrics, reader, disk),
+        *_page_rows(Pages(Centre(store, now, Kept(store), metrics.text)), reader),
     ]
-    document = orjson.dumps(description(Described(row.path, row.method, row.operation) for row in rows))
+    described = (Described(row.path, row.method, row.operation) for row in rows if row.operation)
+    document = orjson.dumps(description(described))
     rows.append(Row("/openapi.json", _constant(document), Operation("This description", "OpenAPI 3.1")))
 
     @asynccontextmanager
@@ -128,6 +134,15 @@ class _Reader:
 
         return endpoint
 
+    def answered(self, question: Callable[[Request], Response]) -> Endpoint:
+        """An endpoint whose question gives the whole answer."""
+
+        async def endpoint(request: Request) -> Response:
+            response: Response = await self._ask(request, question)
+            return response
+
+        return endpoint
+
     def page(self, question: Callable[[Request], Any], render: Callable[[Any], Response]) -> Endpoint:
         """An endpoint that answers with a page."""
 
@@ -170,7 +185,6 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         refusals=(*_REFUSALS, 404),
         extra=OF_ONE_ENTRY,
     )
-    overview = reader.page(lambda _request: views.list_sites(store, now()), pages.overview)
     # Before those of sites and entries, whose names may hold slashes.
     about_images = images_routes.questions(store, now)
     return [
@@ -185,7 +199,6 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         named("nodes", "node", views.node_report),
         *_changes_rows(store, reader, now),
         Row("/api/v1/drift", reader.json(disagreements), drift),
-        Row("/", overview, Operation("The sites, for people", "A page", "text/html", refusals=_REFUSALS)),
     ]
 
 
@@ -237,6 +250,22 @@ def _own_rows(store: Store, metrics: Metrics, reader: _Reader, disk: Disk) -> li
         Row("/healthz", healthy, Operation("Is this process alive", "It is")),
         Row("/readyz", ready, Operation("Can it store reports", "It can", refusals=(503,))),
         Row("/metrics", measured, Operation("Figures for Prometheus", "The figures", "text/plain", refusals=_REFUSALS)),
+    ]
+
+
+def _page_rows(pages: Pages, reader: _Reader) -> list[Row]:
+    """The pages: the description names the first, from which people find the others."""
+    first = Operation("The pages for people begin here", "A page", "text/html", refusals=(*_REFUSALS, 400))
+
+    async def static(request: Request) -> Response:
+        return routes.static(request)
+
+    return [
+        *(
+            Row(path, reader.answered(question), first if path == "/" else None)
+            for path, question in pages.questions()
+        ),
+        Row("/static/{name}", static, None),
     ]
 
 

@@ -1,0 +1,81 @@
+"""What pages are made from: the store, the time, the answers that are kept, the collector's own figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from reports.pages.kept import Kept
+from site_db import views
+from site_db.changes_views import ChangeList, Wanted, list_changes
+from site_db.configuration.drift import Drift, check_drift
+from site_db.rules import Rules, default_rules
+from site_db.site_labels import Labels, entry_labels, site_labels
+from site_db.site_reports import EntrySummary, SiteList
+from site_db.store import Store
+
+# The capabilities of the matrices, with titles that fit above a narrow column.
+MATRIX = {
+    "singularity": "Singularity",
+    "privileged": "Privileged",
+    "unprivileged": "Unprivileged",
+    "user_namespaces": "User namespaces",
+    "pid_namespace": "PID namespace",
+    "sif": "SIF",
+    "cvmfs_inside": "CVMFS inside",
+    "gpu": "GPU",
+    "gpu_container": "GPU inside",
+}
+
+
+class Entries(NamedTuple):
+    """All entries with the verdicts of the matrix, as of a time."""
+
+    generated_at: datetime
+    entries: tuple[EntrySummary, ...]
+
+
+@dataclass(frozen=True)
+class Centre:
+    """`figures` gives the collector's metrics as text; without a collector there are none."""
+
+    store: Store
+    now: Callable[[], datetime]
+    kept: Kept
+    figures: Callable[[], bytes] = lambda: b""
+
+    def sites(self) -> SiteList:
+        """All sites with the verdicts of the matrix."""
+        return self.kept.ask("sites", lambda: views.list_sites(self.store, self.now(), matrix_rules()))
+
+    def entries(self) -> Entries:
+        """All entries with the verdicts of the matrix."""
+        now = self.now()
+        return self.kept.ask("entries", lambda: Entries(now, views.list_entries(self.store, now, matrix_rules())))
+
+    def site_labels(self) -> dict[str, Labels]:
+        """What sites can be filtered by."""
+        return self.kept.ask("site_labels", lambda: site_labels(self.store))
+
+    def entry_labels(self) -> dict[tuple[str, str], Labels]:
+        """What entries can be filtered by, by name and factory."""
+        return self.kept.ask("entry_labels", lambda: entry_labels(self.store))
+
+    def drift(self) -> Drift:
+        """Where configuration and measurement disagree."""
+        return self.kept.ask("drift", lambda: check_drift(self.store, self.now()))
+
+    def changes(self, wanted: Wanted) -> ChangeList:
+        """What was lost and gained."""
+        return self.kept.ask(("changes", wanted), lambda: list_changes(self.store, self.now(), wanted))
+
+
+def matrix_rules() -> Rules:
+    """The rules with the matrix as their overview."""
+    return replace(default_rules(), overview=tuple(MATRIX))
+
+
+def title_of(capability: str) -> str:
+    """The title of a capability, also of a member of a family; its name where the rules have none."""
+    found = default_rules().capability(capability)
+    return found.title if found else capability

@@ -1,0 +1,89 @@
+"""Where imported configuration and measurement disagree: all entries, and one with the diff to apply."""
+
+from collections import Counter
+
+from reports.pages import cells, proposing
+from reports.pages.asked import Asked
+from reports.pages.centre import Centre
+from reports.pages.model import UNKNOWN, Block, Cell, Choice, Column, Facts, Form, Grid, Page, Target
+from site_db.configuration.catalogue import read_catalogue
+from site_db.configuration.drift import Finding
+from site_db.configuration.drift_rules import SEVERITIES
+from site_db.errors import UnknownName
+
+
+def drift(centre: Centre, asked: Asked) -> Page:
+    """All findings, the gravest first."""
+    found = centre.drift()
+    counts = Counter(item.severity for item in found.findings)
+    severity, attribute = asked.one_of("severity", SEVERITIES), asked.text("attribute")
+    wanted = asked.text("q").casefold()
+    shown = [
+        item
+        for item in found.findings
+        if severity in ("", item.severity)
+        and attribute in ("", item.attribute)
+        and (wanted in item.entry.casefold() or wanted in (item.site or "").casefold())
+    ]
+    attributes = sorted({item.attribute for item in found.findings})
+    form = Form(
+        [
+            Choice("q", "Name contains", hint="part of an entry's or site's name"),
+            Choice("severity", "Severity", [("", "any"), *((name, name) for name in reversed(SEVERITIES))]),
+            Choice("attribute", "Attribute", [("", "any"), *((name, name) for name in attributes)]),
+        ],
+        "Filter",
+    )
+    facts = [
+        ("Entries compared", cells.count(found.entries_enabled)),
+        ("Measured", cells.count(found.entries_measured)),
+        *((f"{name.capitalize()}s", cells.count(counts[name])) for name in reversed(SEVERITIES)),
+    ]
+    empty = "No finding fits." if found.findings else "Nothing disagrees, or no configuration is imported yet."
+    grid = Grid("drift", "Findings", _columns(), [_row(item) for item in shown], True, empty)
+    lead = ["Where the factories' configuration and what was measured on worker nodes disagree."]
+    return Page("Drift", "drift", found.generated_at, [Facts("", facts), form, grid], lead)
+
+
+def _columns() -> list[Column]:
+    return [
+        Column("entry", "Entry"),
+        Column("severity", "Severity"),
+        Column("site", "Site"),
+        Column("attribute", "Attribute"),
+        Column("configured", "Configured"),
+        Column("nodes", "Nodes", "that show it", numeric=True),
+        Column("measured", "Measured", "nodes that could tell", numeric=True),
+        Column("confidence", "Confidence"),
+        Column("finding", "Finding"),
+    ]
+
+
+def _row(item: Finding) -> list[Cell]:
+    return [
+        cells.name(item.entry, "drift_of"),
+        Cell(item.severity, item.severity, proposing.SEVERITY_KINDS[item.severity]),
+        Cell(item.site, UNKNOWN) if item.site is None else cells.name(item.site, "site"),
+        cells.text(item.attribute),
+        cells.text(item.configured),
+        cells.count(item.nodes_affected),
+        cells.count(item.nodes_measured),
+        cells.text(item.confidence),
+        cells.text(item.sentence),
+    ]
+
+
+def drift_of(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 - the shape of all pages
+    """One configured entry: what disagrees, and the diff that would mend it. Raises UnknownName."""
+    with centre.store.reading() as connection:
+        configured = read_catalogue(connection, name=name)
+        if not configured:
+            raise UnknownName("configured entry", name, [item.entry.name for item in read_catalogue(connection, ())])
+    found = centre.drift()
+    of_entry = [item for item in found.findings if item.entry == name]
+    blocks: list[Block] = [*proposing.findings(of_entry)]
+    for item in configured:
+        blocks += proposing.diff(centre, item)
+    trail = [Cell(None, "Drift", "", Target("drift")), Cell(None, "The entry", "", Target("entry", name))]
+    lead = [] if of_entry else ["Nothing disagrees."]
+    return Page(name, "drift", found.generated_at, blocks, lead, trail=trail)

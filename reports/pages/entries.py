@@ -1,0 +1,182 @@
+"""All entries, and one entry: what it can do, how it is configured, where the two disagree, what is proposed."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from reports.pages import cells, matrix, proposing, told
+from reports.pages.asked import Asked
+from reports.pages.centre import Centre
+from reports.pages.model import UNKNOWN, Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
+from site_db import views
+from site_db.changes_views import Wanted
+from site_db.configuration.catalogue import Configured, read_catalogue
+from site_db.entry_nodes import EntryNode, nodes_of_entry
+from site_db.site_labels import Labels
+from site_db.site_reports import EntryReport, Example, Explanation
+
+_NODES_SHOWN = 100
+_NO_LABELS = Labels()
+
+
+def entries(centre: Centre, asked: Asked) -> Page:
+    """The entries by capability."""
+    found = centre.entries()
+    labels = centre.entry_labels()
+    names = Counter(entry.name for entry in found.entries)
+    rows = [
+        [
+            cells.name(item.name, "entry", matrix.entry_name(item, names)),
+            cells.text(item.factory),
+            cells.name(item.site, "site"),
+            cells.count(item.freshness.nodes_recent),
+            *matrix.row(item.verdicts),
+            matrix.last_report(item, found.generated_at),
+        ]
+        for item in found.entries
+        if matrix.fits(
+            asked,
+            (item.name, item.site, item.resource),
+            labels.get((item.name, item.factory), _NO_LABELS),
+            item.verdicts,
+        )
+    ]
+    columns = [
+        Column("entry", "Entry"),
+        Column("factory", "Factory"),
+        Column("site", "Site"),
+        Column("nodes", "Nodes", numeric=True),
+        *matrix.columns(),
+        Column("newest", "Last report (UTC)"),
+    ]
+    form = matrix.filters(labels.values(), "part of an entry's, site's or resource's name")
+    grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits.")
+    return Page("Entries", "entries", found.generated_at, [form, grid])
+
+
+def entry(centre: Centre, asked: Asked, name: str) -> Page:
+    """One entry. Raises UnknownName, AmbiguousName."""
+    found: EntryReport = centre.kept.ask(("entry", name), lambda: views.entry_report(centre.store, name, centre.now()))
+    full_name = f"{found.name}@{found.factory}"
+    configured = _configured(centre, found)
+    here = Target("entry", name)
+    blocks: list[Block] = [_about(found, configured)]
+    if capability := asked.text("why"):
+        blocks += _why(views.why(centre.store, full_name, capability, centre.now()))
+    blocks += [
+        told.troubles(found.verdicts),
+        *proposing.findings([item for item in centre.drift().findings if item.entry == found.name]),
+        *proposing.proposals(centre, full_name, configured),
+        told.capabilities(found.verdicts, here),
+        *([_configuration(configured)] if configured else []),
+        *told.kinds(found.heterogeneity),
+        *told.images(found.images, found.generated_at),
+        _nodes(centre, full_name, found),
+    ]
+    changes = centre.changes(Wanted(entry=found.name)).changes
+    if changes:
+        blocks.append(told.changes(changes, found.generated_at))
+    trail = [Cell(None, "Sites", "", Target("sites")), cells.name(found.site, "site")]
+    return Page(found.name, "entries", found.generated_at, blocks, [_basis(found)], trail=trail)
+
+
+def _basis(found: EntryReport) -> str:
+    recent, ever = found.freshness.nodes_recent, found.freshness.nodes_ever
+    return f"Entry of {found.factory}. {recent:,} nodes reported in the last {found.window_days} days, {ever:,} ever."
+
+
+def _configured(centre: Centre, found: EntryReport) -> Configured | None:
+    with centre.store.reading() as connection:
+        known = read_catalogue(connection, name=found.name)
+    of_factory = [item for item in known if item.factory == found.factory] or known
+    return of_factory[-1] if of_factory else None
+
+
+def _about(found: EntryReport, configured: Configured | None) -> Facts:
+    rows = [
+        ("Site", cells.name(found.site, "site")),
+        ("Resource", cells.text(found.resource)),
+        ("Factory", cells.text(found.factory)),
+        ("Nodes", cells.count(found.freshness.nodes_recent)),
+        ("Reports", cells.count(found.freshness.reports)),
+        ("Last report (UTC)", cells.when(found.freshness.newest, found.generated_at)),
+        ("Configured in", cells.text(configured.place if configured else None)),
+    ]
+    if configured:
+        rows.append(("Gatekeeper", cells.text(configured.entry.gatekeeper)))
+    return Facts("", rows)
+
+
+def _configuration(configured: Configured) -> Grid:
+    entry = configured.entry
+    rows = [
+        [cells.text(setting.name), cells.text(kind), cells.text(setting.value), cells.text(setting.type), _line(setting.line)]
+        for kind, settings in (("attr", entry.attrs), ("submit_attr", entry.submit_attrs))
+        for setting in settings.values()
+    ]
+    columns = [
+        Column("attribute", "Attribute"),
+        Column("kind", "Kind"),
+        Column("value", "Value"),
+        Column("type", "Type"),
+        Column("line", "Line", "none: it comes from the defaults", numeric=True),
+    ]
+    return Grid("configuration", f"Configuration, {configured.file}", columns, rows, False, "No attribute is set.")
+
+
+def _line(line: int | None) -> Cell:
+    return Cell(line, UNKNOWN if line is None else str(line))
+
+
+def _nodes(centre: Centre, name: str, found: EntryReport) -> Grid:
+    nodes: Sequence[EntryNode] = nodes_of_entry(centre.store, name, _NODES_SHOWN)
+    rows = [
+        [
+            Cell(node.hostname, node.hostname, "name", Target("node", node.machine_id)),
+            Cell(node.singularity, node.singularity, node.singularity),
+            cells.code(node.reason),
+            cells.count(node.reports),
+            cells.when(node.newest, found.generated_at),
+        ]
+        for node in nodes
+    ]
+    columns = [
+        Column("node", "Node"),
+        Column("singularity", "Singularity"),
+        Column("reason", "Reason"),
+        Column("reports", "Reports", numeric=True),
+        Column("newest", "Last report (UTC)"),
+    ]
+    more = found.freshness.nodes_ever > len(rows)
+    caption = f"The {_NODES_SHOWN} nodes that reported last" if more else "Nodes, the latest report first"
+    return Grid("nodes", caption, columns, rows, True)
+
+
+def _why(found: Explanation) -> list[Block]:
+    """One verdict in full."""
+    verdict = found.verdict
+    notices = [
+        Notice(
+            Cell(item.reason.code, told.titled(item.reason), "", Target("reason", item.reason.code), item.reason.code),
+            [Point("On", f"{item.nodes:,} nodes"), *told.remedies(item.reason)],
+            verdict.answer,
+        )
+        for item in found.reasons
+    ]
+    notices += [_example(example) for example in found.examples]
+    heading = f"Why: {verdict.title}"
+    summary = Notice(cells.verdict(verdict)._replace(note=""), [Point("In short", verdict.sentence)], verdict.answer)
+    return [Group("why", heading, [summary, *notices])]
+
+
+def _example(example: Example) -> Notice:
+    piece, check = example.evidence, example.check or {}
+    points = [Point("Report", piece.report_id or "none is kept"), Point("Place in it", ".".join(piece.found))]
+    said = [("It says", check.get("message")), *_said(check.get("evidence"))]
+    points += [Point(label, str(value)) for label, value in said if value is not None]
+    points += [Point("Command", str(check["command"]), True)] if check.get("command") else []
+    reason = f": {piece.reason}" if piece.reason else ""
+    return Notice(Cell(None, f"Evidence of {piece.nodes:,} nodes, {piece.answer}{reason}"), points, piece.answer)
+
+
+def _said(evidence: object) -> Iterable[tuple[str, object]]:
+    return evidence.items() if isinstance(evidence, dict) else ()

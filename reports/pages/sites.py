@@ -1,0 +1,161 @@
+"""All sites at a glance, and one site."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from reports.pages import cells, matrix, told, trends
+from reports.pages.asked import Asked
+from reports.pages.centre import Centre
+from reports.pages.model import Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
+from site_db import views
+from site_db.changes_views import Wanted
+from site_db.site_labels import Labels
+from site_db.site_reports import SiteList, SiteReport, SiteSummary
+
+_RECENT = timedelta(days=7)
+_CHANGES_SHOWN = 6
+_NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
+_NO_LABELS = Labels()
+
+
+def overview(centre: Centre, asked: Asked) -> Page:
+    """The sites by capability, and what changed this week."""
+    found = centre.sites()
+    labels = centre.site_labels()
+    shown = [
+        site
+        for site in found.sites
+        if matrix.fits(asked, [site.name], labels.get(site.name, _NO_LABELS), site.verdicts)
+    ]
+    blocks: list[Block] = [_summary(found), _this_week(centre)]
+    if found.sites:
+        blocks.append(matrix.filters(labels.values(), "part of a site's name"))
+    blocks.append(_grid(shown, found))
+    lead = [f"What worker nodes that reported in the last {found.window_days} days can do."]
+    return Page("Containers by site", "sites", found.generated_at, blocks, lead)
+
+
+def _summary(found: SiteList) -> Facts:
+    singularity = [verdict for site in found.sites for verdict in site.verdicts if verdict.capability == "singularity"]
+    yes, no = (sum(getattr(verdict, name) for verdict in singularity) for name in ("nodes_yes", "nodes_no"))
+    newest = max((site.freshness.newest for site in found.sites if site.freshness.newest), default=None)
+    answers = Counter(verdict.answer for verdict in singularity)
+    rows = [
+        ("Sites", cells.count(len(found.sites))),
+        ("Entries", cells.count(sum(site.entries for site in found.sites))),
+        ("Nodes", cells.count(sum(site.freshness.nodes_recent for site in found.sites))),
+        ("Singularity works on", Cell(None, cells.percent(yes / (yes + no) if yes + no else None), "", None, "of nodes")),
+        ("Sites with trouble", _of(answers["no"] + answers["mixed"], Target("sites", None, (("answer", "mixed"),)))),
+        ("Last report (UTC)", cells.when(newest, found.generated_at)),
+    ]
+    return Facts("", rows)
+
+
+def _of(number: int, link: Target) -> Cell:
+    return cells.count(number)._replace(link=link if number else None)
+
+
+def _this_week(centre: Centre) -> Group:
+    now = centre.now()
+    # By the begin of a minute: the question is kept, and is the same for all who ask within it.
+    since = (now - _RECENT).replace(second=0, microsecond=0)
+    found = centre.changes(Wanted(since)).changes
+    recent = [change for change in found if change.confirmed_at and change.since >= since]
+    notices = [
+        Notice(
+            Cell(change.capability, change.title, "", None, change.direction),
+            [
+                Point("At", f"{change.entry}, site {change.site}, since {cells.when(change.since, now).note}"),
+                Point("Why", change.sentence),
+            ],
+            "no" if change.direction == "lost" else "yes",
+        )
+        for change in recent[:_CHANGES_SHOWN]
+    ]
+    more = Cell(None, f"All {len(recent)} confirmed changes of this week", "", Target("changes", None, (("days", "7"),)))
+    return Group("week", "What changed this week", notices, "No confirmed change.", more if recent else None)
+
+
+def _grid(shown: Sequence[SiteSummary], found: SiteList) -> Grid:
+    rows = [
+        [
+            cells.name(site.name, "site"),
+            cells.count(site.entries),
+            cells.count(site.freshness.nodes_recent),
+            *matrix.row(site.verdicts),
+            matrix.last_report(site, found.generated_at),
+        ]
+        for site in shown
+    ]
+    columns = [
+        Column("site", "Site"),
+        Column("entries", "Entries", numeric=True),
+        Column("nodes", "Nodes", f"that reported in the last {found.window_days} days", numeric=True),
+        *matrix.columns(),
+        Column("newest", "Last report (UTC)"),
+    ]
+    empty = "No site fits." if found.sites else _NOTHING_YET
+    return Grid("sites", "Sites by capability", columns, rows, True, empty)
+
+
+def site(centre: Centre, asked: Asked, name: str) -> Page:
+    """One site with its entries. Raises UnknownName."""
+    found: SiteReport = centre.kept.ask(("site", name), lambda: views.site_report(centre.store, name, centre.now()))
+    entries = {(item.name, item.factory): item for item in centre.entries().entries if item.site == found.name}
+    names = Counter(entry.name for entry in centre.entries().entries)
+    rows = [
+        [
+            cells.name(item.name, "entry", matrix.entry_name(item, names)),
+            cells.text(item.resource),
+            cells.count(item.freshness.nodes_recent),
+            *matrix.row(entries.get((item.name, item.factory), item).verdicts),
+            matrix.last_report(item, found.generated_at),
+        ]
+        for item in found.entries
+    ]
+    columns = [
+        Column("entry", "Entry"),
+        Column("resource", "Resource"),
+        Column("nodes", "Nodes", numeric=True),
+        *matrix.columns(),
+        Column("newest", "Last report (UTC)"),
+    ]
+    recent = centre.changes(Wanted(site=found.name)).changes
+    blocks: list[Block] = [
+        _about(found, centre.site_labels().get(found.name, _NO_LABELS)),
+        told.troubles(found.verdicts),
+        Grid("entries", "Entries by capability", columns, rows, True, "No entry."),
+        trends.shares(centre, asked, found.name),
+        told.capabilities(found.verdicts),
+        *told.kinds(found.heterogeneity),
+        *told.images(found.images, found.generated_at),
+    ]
+    if recent:
+        blocks.append(told.changes(recent, found.generated_at))
+    return Page(found.name, "sites", found.generated_at, blocks, [_basis(found)], trail=[_all_sites()])
+
+
+def _all_sites() -> Cell:
+    return Cell(None, "Sites", "", Target("sites"))
+
+
+def _basis(found: SiteReport) -> str:
+    recent, ever = found.freshness.nodes_recent, found.freshness.nodes_ever
+    return f"{recent:,} nodes reported in the last {found.window_days} days, {ever:,} ever."
+
+
+def _about(found: SiteReport, labels: Labels) -> Facts:
+    rows = [
+        ("Entries", cells.count(len(found.entries))),
+        ("Nodes", cells.count(found.freshness.nodes_recent)),
+        ("Reports", cells.count(found.freshness.reports)),
+        ("Last report (UTC)", cells.when(found.freshness.newest, found.generated_at)),
+        ("Resources", cells.text(", ".join(found.resources) or None)),
+    ]
+    rows += [
+        (title, cells.text(", ".join(names)))
+        for title, names in (("Factories", labels.factories), ("VOs", labels.vos), ("Region", labels.countries))
+        if names
+    ]
+    return Facts("", rows)
