@@ -40,6 +40,10 @@ COMMANDS = {
         "reports.images_commands:images",
         "Images: import and list them, see what they need, on which sites they run, which to pick.",
     ),
+    "gpus": Lazy(
+        "reports.gpu_commands:gpus",
+        "Tell which GPUs there are: models, memory, the newest CUDA, whether containers reach them, on how many nodes.",
+    ),
     "token": Lazy(
         "reports.token_commands:token",
         "Make tokens, by which reports are signed for one entry, and the keys behind them.",

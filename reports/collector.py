@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from reports import feed, images_routes
+from reports import feed, gpu_routes, images_routes
 from reports.authorization import Authorizer, OpenAuthorizer, Refused
 from reports.disk import Disk
 from reports.intake import utc_now
@@ -186,9 +186,9 @@ def _data_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) -> li
         extra=OF_ONE_ENTRY,
     )
     # Before those of sites and entries, whose names may hold slashes.
-    about_images = images_routes.questions(store, now)
+    about = [*images_routes.questions(store, now), *gpu_routes.questions(store, now)]
     return [
-        *(Row(path, reader.json(question), operation) for path, question, operation in about_images),
+        *(Row(path, reader.json(question), operation) for path, question, operation in about),
         listed("sites", lambda _request: views.list_sites(store, now()).to_dict()),
         named("sites", "site", views.site_report),
         listed("entries", all_entries),
