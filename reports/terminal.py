@@ -14,8 +14,7 @@ from reports.output import Table, Verbatim
 from reports.safe_text import printable
 
 _PIPED_COLUMNS = 100
-# Cells longer than _WHOLE_CELL are always folded, no cell is folded narrower than _FOLDED_CELL while there is room.
-_WHOLE_CELL, _FOLDED_CELL, _PADDING = 40, 10, 3
+_PADDING = 3  # between two columns
 _GOOD, _BAD, _DOUBTFUL = "green", "bold red", "yellow"
 # Words that mean the same wherever they stand as a cell of their own.
 _STYLES = {"yes": _GOOD, "ok": _GOOD, "no": _BAD, "fail": _BAD, "unknown": _DOUBTFUL, "warning": _DOUBTFUL}
@@ -59,25 +58,25 @@ def _print_table(console: Console, table: Table) -> None:
         console.print("  (none)")
         return
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, (name, whole) in enumerate(zip(table.columns, _kept_whole(table, console.width), strict=True)):
+    widest = _widest(table, console.width)
+    for number, name in enumerate(table.columns):
         numeric = all(isinstance(row[number], int | float) for row in table.rows)
-        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
+        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", max_width=widest)
     for row in table.rows:
         drawn.add_row(*(_cell(value) for value in row))
     console.print(drawn)
 
 
-def _kept_whole(table: Table, width: int) -> list[bool]:
-    """Which columns are not folded: names and numbers, from the left, as long as the others keep some width."""
-    columns = zip(table.columns, *table.rows, strict=True)
-    needed = [max(map(_width, column)) + _PADDING for column in columns]
-    least = [min(full, _FOLDED_CELL + _PADDING) for full in needed]
-    room = width - sum(least)
-    whole = []
-    for full, folded in zip(needed, least, strict=True):
-        whole.append(full <= _WHOLE_CELL + _PADDING and full - folded <= room)
-        room -= full - folded if whole[-1] else 0
-    return whole
+def _widest(table: Table, width: int) -> int:
+    """How wide a column may be: as wide as the room allows when narrower ones stay whole and all wider ones share it."""
+    needed = sorted(max(map(_width, column)) for column in zip(table.columns, *table.rows, strict=True))
+    room = width - _PADDING * (len(needed) - 1)
+    for position, column in enumerate(needed):
+        share = room // (len(needed) - position)
+        if column > share:
+            return max(share, 1)
+        room -= column
+    return needed[-1]
 
 
 def _texts(value: object) -> tuple[str, ...]:
