@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-import classad2
 import httpx
 import pytest
 from click.testing import CliRunner, Result
@@ -161,11 +160,10 @@ def test_a_pick_names_the_set(filled: str):
 def test_requirements_are_an_expression_alone_on_stdout(filled: str):
     done = run(filled, "images", "requirements", CUDA, "--gpu")
     assert done.exit_code == 0
-    parsed = classad2.ExprTree(done.stdout.strip())
-    ad = classad2.ClassAd({"Arch": "X86_64", "PROBE_SINGULARITY_USABLE": True, "PROBE_MICROARCH": "x86_64-v3"})
-    assert parsed.eval(ad) is False
-    ad.update({"PROBE_CVMFS_OK": "singularity.opensciencegrid.org", "PROBE_GPUS": 1, "PROBE_GPU_CUDA": "12.10"})
-    assert parsed.eval(ad) is True
+    [line] = done.stdout.splitlines()  # what it evaluates to: tests/site_db/test_images_classads.py
+    assert line.startswith("(")
+    assert line.endswith(")")
+    assert 'versioncmp(PROBE_GPU_CUDA, "12.4") >= 0' in line
     assert "driver and CUDA" in done.stderr
 
 
