@@ -34,10 +34,10 @@ def reach(
 
     `capability`: that of the weakest GPU; None: not known, and no limit.
     """
-    suited = [release for release in {*releases(), *([own[:2]] if own else [])} if _suits(release, capability)]
+    suited = [release for release in {*releases(), *([own[:2]] if own else [])} if suits(release, capability)]
     full = [release for release in suited if _at_least(driver, toolkit_driver(release)) or (own and release == own[:2])]
     minor = [release for release in suited if release in full or _at_least(driver, compatible_driver(release))]
-    forward = [package for package in _packages(driver) if _suits(package, capability)] if data_center else []
+    forward = [package for package in _packages(driver) if suits(package, capability)] if data_center else []
     return Reach(max(full, default=None), max(minor, default=None), max(forward, default=None))
 
 
@@ -64,7 +64,7 @@ def _at_least(driver: Version, least: Version | None) -> bool:
     return least is not None and compare(driver, least) >= 0
 
 
-def _suits(release: Version, capability: Version | None) -> bool:
+def suits(release: Version, capability: Version | None) -> bool:
     """Whether a release still knows GPUs of this compute capability."""
     rows = _data()["least_compute_capability"]["from"].items()
     known = {_version(since): _version(least) for since, least in rows if compare(release, _version(since)) >= 0}

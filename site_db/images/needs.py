@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from site_db import cuda
+from site_db import cuda, cuda_reach
 from site_db.cuda import Version
 from site_db.images.elf import LEVELS
 from site_db.images.model import Requirements
@@ -30,7 +30,8 @@ _ALSO_RUNS = {"x86_64": frozenset({"x86_64", "i686"})}
 class Need:
     """All of an image that the match looks at; equal for all images that run on the same nodes. None: not known.
 
-    `glibc`: the version in the image, None also for musl. `cuda`: None not known, () none.
+    `glibc`: the version in the image, None also for musl. `cuda`: None not known, () none. `compat`: the driver version of
+    the CUDA compatibility library inside, None also where there is none.
     """
 
     kind: str | None
@@ -40,6 +41,7 @@ class Need:
     kernel: Version | None
     glibc: Version | None
     cuda: tuple[str, ...] | None
+    compat: Version | None = None
 
 
 class Outcome(NamedTuple):
@@ -65,6 +67,7 @@ def need_of(reference: str, requirements: Requirements) -> Need:
         kernel=tuple(kernel) if kernel else None,
         glibc=cuda.parse_version(libc.removeprefix("glibc ")) if libc.startswith("glibc ") else None,
         cuda=None if conditions is None or not _are_conditions(conditions) else tuple(conditions),
+        compat=cuda.parse_version(requirements.value("cuda_compat")),
     )
 
 
@@ -170,22 +173,49 @@ def _gpu_library(glibc: Version | None, profile: Profile) -> Outcome:
     return YES if cuda.compare(glibc, needed) >= 0 else Outcome("no", "gpu_library_glibc_too_new")
 
 
-def _cuda(texts: tuple[str, ...] | None, profile: Profile) -> Outcome:
+def _cuda(needed: tuple[tuple[str, ...] | None, Version | None], profile: Profile) -> Outcome:
+    texts, bundled = needed
     if texts is None:
         return Outcome("unknown", NOT_INSPECTED)
-    return _cuda_on(texts, gpu_of(profile)) if texts else YES
+    if not texts:
+        return YES
+    devices = profile["gpus"]["devices"]
+    data_center = bool(devices) and all(cuda_reach.is_data_center(device["model"]) for device in devices)
+    return _cuda_on(texts, gpu_of(profile), bundled if data_center else None)
 
 
 @functools.lru_cache(maxsize=4096)  # hundreds of profiles have a handful of sorts of GPUs
-def _cuda_on(texts: tuple[str, ...], gpu: Gpu) -> Outcome:
-    answers = [met(parse_requirement(text), gpu) for text in texts]
-    if all(answer == "yes" for answer in answers):
-        return YES
+def _cuda_on(texts: tuple[str, ...], gpu: Gpu, bundled: Version | None) -> Outcome:
+    """`bundled`: the compatibility library in the image, where the GPUs allow one."""
     wanted = needed_cuda(texts)
-    least = cuda.compatible_driver(wanted) if wanted else None
-    if least and gpu.driver and cuda.compare(gpu.driver, least) >= 0:
-        return Outcome("yes", limit="minor_version_compatibility")
-    return Outcome("no", "image_needs_newer_driver") if "no" in answers else Outcome("unknown")
+    if wanted and not cuda_reach.suits(wanted, gpu.arch):
+        return Outcome("no", "image_needs_newer_gpu")
+    if _all_met(texts, gpu._replace(cuda=wanted or gpu.cuda, driver=None)) == "no":  # whatever the driver
+        return Outcome("no", "image_needs_newer_gpu")
+    answer = _all_met(texts, gpu)
+    if answer == "yes":
+        return YES
+    # What else the requirements say of the GPU has to hold, however that CUDA comes to the node.
+    if wanted and gpu.driver and _all_met(texts, gpu._replace(cuda=wanted)) == "yes":
+        least = cuda.compatible_driver(wanted)
+        if least and cuda.compare(gpu.driver, least) >= 0:
+            return Outcome("yes", limit="minor_version_compatibility")
+        if bundled and _brings(bundled, wanted, gpu.driver):
+            # Nobody knows whether the image loads its own library.
+            return Outcome("unknown", "image_needs_newer_driver")
+    return Outcome("no", "image_needs_newer_driver") if answer == "no" else Outcome("unknown")
+
+
+def _all_met(texts: tuple[str, ...], gpu: Gpu) -> Truth:
+    answers = {met(parse_requirement(text), gpu) for text in texts}
+    return "no" if "no" in answers else "unknown" if "unknown" in answers else "yes"
+
+
+def _brings(bundled: Version, wanted: Version, driver: Version) -> bool:
+    """Whether a compatibility library of this driver version has that CUDA, and goes with the driver of the node."""
+    has = cuda.cuda_of_driver(bundled)
+    forward = cuda_reach.reach(driver, data_center=True).forward
+    return bool(has and forward and cuda.compare(has, wanted) >= 0 and cuda.compare(forward, wanted) >= 0)
 
 
 def gpu_of(profile: Profile) -> Gpu:
@@ -216,7 +246,7 @@ _START: tuple[Check, ...] = (
 _GPU: tuple[Check, ...] = (
     (lambda _need: None, _gpu_there),
     (lambda need: need.glibc, _gpu_library),
-    (lambda need: need.cuda, _cuda),
+    (lambda need: (need.cuda, need.compat), _cuda),
 )
 CHECKS: dict[Question, tuple[Check, ...]] = {"start": _START, "gpu": _GPU}
 

@@ -22,7 +22,7 @@ from site_db.images.selection import WrongCondition, parse_conditions
 from site_db.images.views import Wanted, image_matrix, images_at_site, list_images, match_image, pick_images
 from site_db.profiles import profile_of
 from site_db.store import Store
-from tests.sample_reports import image, sample_report
+from tests.sample_reports import gpu_device, image, sample_report
 from tests.site_db.submissions import NOW, sample
 
 ON_CVMFS = "/cvmfs/singularity.opensciencegrid.org/htc/rocky:9"
@@ -105,6 +105,8 @@ def test_its_repository_has_to_give_data():
         (["cuda>=13.0"], {}, ("no", "image_needs_newer_driver", None)),
         (["cuda>=13.0"], {"driver_version": None, "cuda_version": None}, ("unknown", None, None)),
         (["cuda>=12.4"], {"cuda_version": None}, ("yes", None, None)),  # by the table of drivers
+        (["cuda>=12.6", "arch>=9.0"], {}, ("no", "image_needs_newer_gpu", None)),  # compatibility helps CUDA only
+        (["cuda>=13.0"], {"driver_version": "580.65.06", "cuda_version": "13.0"}, ("yes", None, None)),
         (["cuda>=9.0 brand=tesla"], {"driver_version": "340.10", "cuda_version": "6.5"}, ("unknown", None, None)),
         ([], {}, ("yes", None, None)),
         (None, {}, ("unknown", "image_not_inspected", None)),
@@ -116,6 +118,26 @@ def test_what_a_gpu_node_says_to_cuda(
 ):
     changes = {f"gpus__{name}": value for name, value in gpu.items()}
     assert answer(ON_CVMFS, facts(cuda=conditions), "gpu", "gpu", **changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("driver", "api", "model", "capability", "compat", "expected"),
+    [
+        ("580.65.06", "13.0", "Tesla V100-PCIE-16GB", "7.0", None, ("no", "image_needs_newer_gpu", None)),
+        ("535.54.03", "12.2", "NVIDIA A40", "8.6", None, ("no", "image_needs_newer_driver", None)),
+        ("535.54.03", "12.2", "NVIDIA A40", "8.6", "580.65.06", ("unknown", "image_needs_newer_driver", None)),
+        ("535.54.03", "12.2", "NVIDIA A40", "8.6", "550.54.15", ("no", "image_needs_newer_driver", None)),
+        ("550.54.15", "12.4", "NVIDIA A40", "8.6", "580.65.06", ("no", "image_needs_newer_driver", None)),
+        ("535.54.03", "12.2", "NVIDIA GeForce RTX 3090", "8.6", "580.65.06", ("no", "image_needs_newer_driver", None)),
+    ],
+)
+def test_cuda_13_on_older_gpus_and_drivers(
+    driver: str, api: str, model: str, capability: str, compat: str | None, expected: tuple[Any, Any, Any]
+):
+    device = {**gpu_device("a", model), "compute_capability": capability}
+    changes = {"gpus__driver_version": driver, "gpus__cuda_version": api, "gpus__devices": [device]}
+    needs = facts(cuda=["cuda>=13.0"], cuda_compat=compat)
+    assert answer(ON_CVMFS, needs, "gpu", "gpu", **changes) == expected
 
 
 def test_without_a_gpu_the_image_starts_and_its_cuda_does_not():
