@@ -44,6 +44,10 @@ COMMANDS = {
         "reports.gpu_commands:gpus",
         "Tell which GPUs there are: models, memory, the newest CUDA, whether containers reach them, on how many nodes.",
     ),
+    "export": Lazy(
+        "reports.export_commands:export",
+        "Write what the centre knows as files: pages for a web server, one page to mail.",
+    ),
     "token": Lazy(
         "reports.token_commands:token",
         "Make tokens, by which reports are signed for one entry, and the keys behind them.",

@@ -3,8 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import sys
+
 import pygal
 from pygal.style import Style
+
+# pygal leaves a finder of the old kind behind, for maps that we do not draw: every import that follows warns of it
+# (pygal 3.0.5, Python 3.11, run).
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 from reports.pages.model import Figure
 from reports.safe_text import printable
@@ -14,13 +20,12 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#
 _LABELS_SHOWN = 8
 _WIDTH, _HEIGHT, _BAR_HEIGHT, _HEAD_HEIGHT = 800, 340, 30, 90
 _DARK = """
+{{ id }} .axis .guides .guide.line, {{ id }} .axis .guides .guide.major.line { stroke: #ccc; stroke-dasharray: none; }
 @media (prefers-color-scheme: dark) {
   {{ id }} .axis text, {{ id }} .axis text.major, {{ id }} .legends .legend text, {{ id }} text.no_data { fill: #e8e8e8; }
-  {{ id }} .axis .guide.line { stroke: #555; }
+  {{ id }} .axis .guides .guide.line, {{ id }} .axis .guides .guide.major.line { stroke: #444c54; }
   {{ id }} .axis .line { stroke: #999; }
 }
-{{ id }} .axis .guide.line { stroke-dasharray: 1, 3; }
-{{ id }} .reactive { transition: none; }
 """
 _STYLE = Style(
     background="transparent",
@@ -105,6 +110,7 @@ def _options(figure: Figure) -> dict[str, Any]:
         "truncate_legend": -1,
         "truncate_label": -1,
         "margin": 12,
+        "margin_right": 44,
         "y_title": None,
         "explicit_size": False,
         "include_x_axis": figure.form in ("stacked", "bars"),

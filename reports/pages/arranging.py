@@ -27,9 +27,9 @@ class Arranged:
         return len(self.rows) == len(self.grid.rows)
 
 
-def arrange(grid: Grid, asked: Asked) -> Arranged:
-    """The portion of the main table that was asked for; any other table is shown as it is. Raises WrongQuestion."""
-    if not grid.main:
+def arrange(grid: Grid, asked: Asked, whole: bool = False) -> Arranged:
+    """The portion of the main table that was asked for; any other, and `whole` ones, as they are. Raises WrongQuestion."""
+    if whole or not grid.main:
         return Arranged(grid, grid.rows, "", 1, 1, 1)
     rows, sorted_by = in_order(grid, asked), asked.text("sort")
     size = asked.number("rows", ROWS_A_PAGE, most=_MOST_ROWS)

@@ -18,6 +18,11 @@ def name(text: str, kind: str, of: str | None = None) -> Cell:
     return Cell(text, shorten(text, _LONGEST_NAME), "name", Target(kind, text if of is None else of))
 
 
+def entry(text: str, factory: str) -> Cell:
+    """The name of an entry. Its link names the factory, so that it holds when another has an entry of that name."""
+    return name(text, "entry", f"{text}@{factory}")
+
+
 def text(value: str | None, kind: str = "") -> Cell:
     """A text, or that none is known."""
     return Cell(value, UNKNOWN if value is None else shorten(value, _LONGEST_TEXT), kind)

@@ -10,6 +10,9 @@ from site_db.configuration.catalogue import read_catalogue
 from site_db.configuration.drift import Finding
 from site_db.configuration.drift_rules import SEVERITIES
 from site_db.errors import UnknownName
+from site_db.proposals import CONFIDENCES
+
+_USUAL_CONFIDENCE = "medium"
 
 
 def drift(centre: Centre, asked: Asked) -> Page:
@@ -73,7 +76,7 @@ def _row(item: Finding) -> list[Cell]:
     ]
 
 
-def drift_of(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 - the shape of all pages
+def drift_of(centre: Centre, asked: Asked, name: str) -> Page:
     """One configured entry: what disagrees, and the diff that would mend it. Raises UnknownName."""
     with centre.store.reading() as connection:
         configured = read_catalogue(connection, name=name)
@@ -82,8 +85,11 @@ def drift_of(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 -
     found = centre.drift()
     of_entry = [item for item in found.findings if item.entry == name]
     blocks: list[Block] = [*proposing.findings(of_entry)]
+    confidence = asked.one_of("confidence", CONFIDENCES, _USUAL_CONFIDENCE)
+    options = [(word, f"{word} or more") for word in CONFIDENCES]
+    blocks.append(Form([Choice("confidence", "Proposals of confidence", options, default=_USUAL_CONFIDENCE)]))
     for item in configured:
-        blocks += proposing.diff(centre, item)
+        blocks += proposing.diff(centre, item, confidence)
     trail = [Cell(None, "Drift", "", Target("drift")), Cell(None, "The entry", "", Target("entry", name))]
     lead = [] if of_entry else ["Nothing disagrees."]
     return Page(name, "drift", found.generated_at, blocks, lead, trail=trail)

@@ -1,6 +1,5 @@
 """All entries, and one entry: what it can do, how it is configured, where the two disagree, what is proposed."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reports.pages import cells, matrix, proposing, told
@@ -22,10 +21,9 @@ def entries(centre: Centre, asked: Asked) -> Page:
     """The entries by capability."""
     found = centre.entries()
     labels = centre.entry_labels()
-    names = Counter(entry.name for entry in found.entries)
     rows = [
         [
-            cells.name(item.name, "entry", matrix.entry_name(item, names)),
+            cells.entry(item.name, item.factory),
             cells.text(item.factory),
             cells.name(item.site, "site"),
             cells.count(item.freshness.nodes_recent),

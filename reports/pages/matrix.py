@@ -1,6 +1,6 @@
 """Matrices of names by capability, with the filters that sites and entries share."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from reports.pages import cells
@@ -11,7 +11,13 @@ from site_db.site_labels import Labels
 from site_db.site_reports import EntrySummary, SiteSummary
 from site_db.verdicts import Verdict
 
-_ANSWERS = (("no", "no"), ("mixed", "mixed"), ("yes", "yes"), ("unknown", "not known"))
+_ANSWERS = {
+    "trouble": ("no or mixed", ("no", "mixed")),
+    "no": ("no", ("no",)),
+    "mixed": ("mixed", ("mixed",)),
+    "yes": ("yes", ("yes",)),
+    "unknown": ("not known", ("unknown",)),
+}
 _ANY = ("", "any")
 
 
@@ -38,7 +44,7 @@ def filters(labels: Collection[Labels], hint: str) -> Form:
         if values:
             choices.append(Choice(name, title, [_ANY, *((value, value) for value in sorted(values))]))
     choices.append(Choice("capability", "Capability", [_ANY, *MATRIX.items()]))
-    choices.append(Choice("answer", "Answer", [_ANY, *_ANSWERS]))
+    choices.append(Choice("answer", "Answer", [_ANY, *((word, text) for word, (text, _) in _ANSWERS.items())]))
     return Form(choices, "Filter")
 
 
@@ -50,16 +56,11 @@ def fits(asked: Asked, names: Sequence[str], labels: Labels, verdicts: Iterable[
     pairs = (("vo", labels.vos), ("factory", labels.factories), ("region", labels.countries))
     if any(asked.text(name) and asked.text(name) not in values for name, values in pairs):
         return False
-    answer = asked.one_of("answer", tuple(word for word, _ in _ANSWERS))
+    answer = asked.one_of("answer", tuple(_ANSWERS))
     if not answer:
         return True
     capability = asked.one_of("capability", MATRIX, "singularity")
-    return answer in [verdict.answer for verdict in verdicts if verdict.capability == capability]
-
-
-def entry_name(entry: EntrySummary, entries: Mapping[str, int]) -> str:
-    """The name that finds an entry: with its factory where several factories have one of that name."""
-    return f"{entry.name}@{entry.factory}" if entries.get(entry.name, 0) > 1 else entry.name
+    return any(verdict.capability == capability and verdict.answer in _ANSWERS[answer][1] for verdict in verdicts)
 
 
 def last_report(item: SiteSummary | EntrySummary, now: datetime) -> Cell:

@@ -128,6 +128,7 @@ class Choice(NamedTuple):
     title: str
     options: Sequence[tuple[str, str]] = ()
     hint: str = ""
+    default: str = ""
 
 
 @dataclass(frozen=True)

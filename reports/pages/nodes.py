@@ -94,7 +94,7 @@ def _trail(found: NodeReport) -> list[Cell]:
     if not found.seen:
         return [Cell(None, "Nodes", "", Target("nodes"))]
     place = found.seen[0]
-    return [cells.name(place.site, "site"), cells.name(place.entry, "entry", f"{place.entry}@{place.factory}")]
+    return [cells.name(place.site, "site"), cells.entry(place.entry, place.factory)]
 
 
 def _about(found: NodeReport, report: Report | None) -> Facts:
@@ -127,8 +127,11 @@ def _told(report: Report) -> list[Block]:
         *([Point("Because", singularity["message"])] if singularity["message"] else []),
         *([Point("Command", singularity["command"], True)] if singularity["command"] else []),
     ]
-    headline = Notice(Cell(singularity["usable"], title, "", None, singularity["reason"] or ""), points, kind)
-    causes = _by_reason(report["checks"])
+    causes, reason = _by_reason(report["checks"]), singularity["reason"]
+    # A cause of its own says what to do; where no check has it, the verdict does.
+    points += told.remedies(explain_reason(reason)) if reason and reason not in causes else []
+    link = Target("reason", reason) if reason else None
+    headline = Notice(Cell(singularity["usable"], title, "", link, reason or ""), points, kind)
     notices = [headline, *(_cause(code, rows) for code, rows in causes.items()), *_alternatives(singularity)]
     return [Group("told", "What the last report says", notices)]
 
@@ -162,7 +165,7 @@ def _alternatives(singularity: Report) -> list[Notice]:
 def _seen(found: NodeReport, now: datetime) -> Grid:
     rows = [
         [
-            cells.name(place.entry, "entry", f"{place.entry}@{place.factory}"),
+            cells.entry(place.entry, place.factory),
             cells.text(place.factory),
             cells.name(place.site, "site"),
             cells.count(place.reports),

@@ -86,14 +86,14 @@ def _command(configured: Configured, link: Target) -> Group:
     return Group("apply", "Apply it", [Notice(Cell(None, "The diff of the file", "", link), points)])
 
 
-def diff(centre: Centre, configured: Configured) -> list[Block]:
+def diff(centre: Centre, configured: Configured, confidence: str) -> list[Block]:
     """The change of the entry's file as a unified diff, where this machine has the file."""
     path = Path(configured.file)
     try:
         seen = path.stat().st_mtime_ns
         applied = centre.kept.ask(
-            ("diff", configured.file, seen, configured.entry.name),
-            lambda: applying.plan(centre.store, path, centre.now(), [configured.entry.name]).applied,
+            ("diff", configured.file, seen, configured.entry.name, confidence),
+            lambda: applying.plan(centre.store, path, centre.now(), [configured.entry.name], confidence).applied,
         )
     except (OSError, BrokenFile, UnknownName) as error:
         note = Notice(Cell(None, "The file is not to be had here"), [Point("Why", str(error)), *_by_hand(configured)])

@@ -84,7 +84,7 @@ def reason(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 - t
 
 def _row(item: EntryOccurrence) -> list[Cell]:
     return [
-        cells.name(item.entry, "entry", f"{item.entry}@{item.factory}"),
+        cells.entry(item.entry, item.factory),
         cells.name(item.site, "site"),
         cells.count(item.failing),
         cells.count(item.nodes),

@@ -38,9 +38,10 @@ _STATIC_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; chars
 
 def html(page: Page, asked: Asked, links: Links, template: str = "page.html", **more: object) -> str:
     """A page as HTML. Raises WrongQuestion for a state that it cannot have."""
-    tables = {name: arrange(grid, asked) for name, grid in page.grids().items()}
-    values: dict[str, Any] = {"page": page, "tables": tables, "asked": asked, "links": links, "data_files": "", **more}
-    return _environment().get_template(template).render(navigation=NAVIGATION, version=VERSION, to=_to(links), **values)
+    tables = {name: arrange(grid, asked, not links.is_served) for name, grid in page.grids().items()}
+    values: dict[str, Any] = {"page": page, "tables": tables, "asked": asked, "links": links, "to": _to(links)}
+    values |= {"navigation": NAVIGATION, "version": VERSION, "prefix": "", "level": 1, "data_files": "", "pictures": {}}
+    return _environment().get_template(template).render(values | more)
 
 
 def answer(page: Page, asked: Asked, links: Links, accepts_gzip: bool) -> Response:
@@ -129,7 +130,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(plot_target=plot_target, plot_height=height_of, pictures={})
+    environment.globals.update(plot_target=plot_target, plot_height=height_of)
     return environment
 
 

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from reports.pages import cells, matrix, told, trends
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre
 from reports.pages.model import Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
 from site_db import views
-from site_db.changes_views import Wanted
+from site_db.changes_views import Change, Wanted
+from site_db.reasons import explain_reason
 from site_db.site_labels import Labels
 from site_db.site_reports import SiteList, SiteReport, SiteSummary
 
@@ -46,7 +47,7 @@ def _summary(found: SiteList) -> Facts:
         ("Entries", cells.count(sum(site.entries for site in found.sites))),
         ("Nodes", cells.count(sum(site.freshness.nodes_recent for site in found.sites))),
         ("Singularity works on", Cell(None, cells.percent(yes / (yes + no) if yes + no else None), "", None, "of nodes")),
-        ("Sites with trouble", _of(answers["no"] + answers["mixed"], Target("sites", None, (("answer", "mixed"),)))),
+        ("Sites with trouble", _of(answers["no"] + answers["mixed"], Target("sites", None, (("answer", "trouble"),)))),
         ("Last report (UTC)", cells.when(newest, found.generated_at)),
     ]
     return Facts("", rows)
@@ -62,19 +63,21 @@ def _this_week(centre: Centre) -> Group:
     since = (now - _RECENT).replace(second=0, microsecond=0)
     found = centre.changes(Wanted(since)).changes
     recent = [change for change in found if change.confirmed_at and change.since >= since]
-    notices = [
-        Notice(
-            Cell(change.capability, change.title, "", None, change.direction),
-            [
-                Point("At", f"{change.entry}, site {change.site}, since {cells.when(change.since, now).note}"),
-                Point("Why", change.sentence),
-            ],
-            "no" if change.direction == "lost" else "yes",
-        )
-        for change in recent[:_CHANGES_SHOWN]
-    ]
-    more = Cell(None, f"All {len(recent)} confirmed changes of this week", "", Target("changes", None, (("days", "7"),)))
+    groups = told.together(recent)
+    notices = [_notice(group, now) for group in groups[:_CHANGES_SHOWN]]
+    more = Cell(None, f"All changes of this week ({len(groups)} confirmed)", "", Target("changes", None, (("days", "7"),)))
     return Group("week", "What changed this week", notices, "No confirmed change.", more if recent else None)
+
+
+def _notice(group: Sequence[Change], now: datetime) -> Notice:
+    first = group[0]
+    title = Cell(None, f"{first.entry} {first.direction}", "", Target("entry", f"{first.entry}@{first.factory}"))
+    points = [
+        Point("", ", ".join(change.title for change in group)),
+        Point("Since", f"{cells.when(first.since, now).note}, on {first.nodes:,} nodes, first on {first.first_node}"),
+        *([Point("Because", told.titled(explain_reason(first.reason)))] if first.reason else []),
+    ]
+    return Notice(title, points, "no" if first.direction == "lost" else "yes")
 
 
 def _grid(shown: Sequence[SiteSummary], found: SiteList) -> Grid:
@@ -103,23 +106,22 @@ def site(centre: Centre, asked: Asked, name: str) -> Page:
     """One site with its entries. Raises UnknownName."""
     found: SiteReport = centre.kept.ask(("site", name), lambda: views.site_report(centre.store, name, centre.now()))
     entries = {(item.name, item.factory): item for item in centre.entries().entries if item.site == found.name}
-    names = Counter(entry.name for entry in centre.entries().entries)
     rows = [
         [
-            cells.name(item.name, "entry", matrix.entry_name(item, names)),
-            cells.text(item.resource),
+            cells.entry(item.name, item.factory),
             cells.count(item.freshness.nodes_recent),
             *matrix.row(entries.get((item.name, item.factory), item).verdicts),
             matrix.last_report(item, found.generated_at),
+            cells.text(item.resource),
         ]
         for item in found.entries
     ]
     columns = [
         Column("entry", "Entry"),
-        Column("resource", "Resource"),
         Column("nodes", "Nodes", numeric=True),
         *matrix.columns(),
         Column("newest", "Last report (UTC)"),
+        Column("resource", "Resource"),
     ]
     recent = centre.changes(Wanted(site=found.name)).changes
     blocks: list[Block] = [

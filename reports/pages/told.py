@@ -131,26 +131,36 @@ def images(found: Sequence[ImageVerdict], now: datetime) -> list[Grid]:
 _DIRECTIONS = {"lost": "no", "gained": "yes"}
 
 
+def together(found: Iterable[Change]) -> list[list[Change]]:
+    """Changes of one entry that began with the same report and went the same way: one cause takes many capabilities."""
+    groups: dict[tuple[object, ...], list[Change]] = {}
+    for change in found:
+        key = (change.entry, change.factory, change.since, change.first_node, change.direction, change.state)
+        groups.setdefault(key, []).append(change)
+    return list(groups.values())
+
+
 def changes(found: Sequence[Change], now: datetime, main: bool = False) -> Grid:
-    """What entries lost and gained."""
+    """What entries lost and gained; what goes together stands together."""
     rows = [
         [
             cells.when(item.since, now),
             Cell(item.direction, item.direction, _DIRECTIONS.get(item.direction, "")),
-            Cell(item.capability, item.title),
-            cells.name(item.entry, "entry", f"{item.entry}@{item.factory}"),
+            Cell(", ".join(one.capability for one in group), ", ".join(one.title for one in group)),
+            cells.entry(item.entry, item.factory),
             cells.name(item.site, "site"),
             cells.count(item.nodes),
             cells.code(item.reason),
             cells.text(item.state),
             cells.name(item.first_node, "node"),
         ]
-        for item in found
+        for group in together(found)
+        for item in group[:1]
     ]
     columns = [
         Column("since", "Since (UTC)", "the first report that showed it"),
         Column("direction", "What"),
-        Column("capability", "Capability"),
+        Column("capabilities", "Capabilities"),
         Column("entry", "Entry"),
         Column("site", "Site"),
         Column("nodes", "Nodes", "how many showed it", numeric=True),

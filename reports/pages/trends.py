@@ -34,7 +34,7 @@ def trends(centre: Centre, asked: Asked) -> Page:
     form = Form(
         [
             Choice("site", "Site", hint="its whole name; empty: all sites"),
-            Choice("days", "Period", list(_PERIODS.items())),
+            Choice("days", "Period", list(_PERIODS.items()), default=_USUAL),
         ]
     )
     figures = [figure(centre, name, asked) for name in FIGURES]
