@@ -1,19 +1,18 @@
 """Plots as SVG, by pygal: pictures without scripts and without anything loaded, in light and dark."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import sys
 
 import pygal
 from pygal.style import Style
 
+from reports.pages.model import Figure
+from reports.safe_text import printable
+
 # pygal leaves a finder of the old kind behind, for maps that we do not draw: every import that follows warns of it
 # (pygal 3.0.5, Python 3.11, run).
 sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-
-from reports.pages.model import Figure
-from reports.safe_text import printable
 
 # Okabe and Ito's colours, told apart by those who do not see all colours; yellow is left out, it vanishes on white.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#7F7F7F", "#4B3A8C")
