@@ -55,6 +55,7 @@ CASES = [
     Case("entry", ENTRY),
     Case("node", NODE),
     Case("why", f"{ENTRY} singularity"),
+    Case("gpus"),
     Case("changes", "--since 7d"),
     Case("entries import", "{folder}/10.xml"),
     Case("entries list"),
