@@ -30,7 +30,8 @@ class Detector(NamedTuple):
     which have ended, well or badly. ``unknown(status, reason, message)`` is the data where it never answered. ``load``
     imports what the detector needs; it is called while those before it run. ``idle`` gives the findings at once where
     there is nothing to look at, which saves a process; it must touch nothing but the kernel's own /dev, /proc and /sys,
-    and may be asked before all that the detector needs is known.
+    and may be asked before all that the detector needs is known. ``aside``: it is not on the way to the verdict, and
+    begins when those that are have been imported; they share the processors with it only when they are at work.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Detector(NamedTuple):
     needs: Tuple[str, ...] = ()
     load: Callable[[], object] = lambda: None
     idle: Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]] = lambda *_: None
+    aside: bool = False
 
 
 class Run(NamedTuple):
@@ -88,21 +90,17 @@ def run(
     deadline = time.monotonic() + max(settings.deadline_s - reserve(settings), 0.5)
     host.ends_at = deadline
     by_name = {detector.name: detector for detector in detectors}
-    waiting = list(detectors)
-    findings: Dict[str, Findings] = {}
     pool = workers.Pool(wake=interrupts.descriptor)
-    _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
-    for name, result in pool.wait(deadline, [detector.load for detector in waiting] + [_load_report]):
-        findings[name] = _settle(by_name[name], result, interrupts.arrived)
-        progress(name, len(findings), len(detectors))
-        _start_ready(pool, waiting, findings, by_name, deadline, host, settings)
+    schedule = _Schedule(pool, detectors, deadline, host, settings)
+    schedule.start_ready()
+    chores = [detector.load for detector in schedule.waiting]
+    for name, result in pool.wait(deadline, [*chores, schedule.start_all, _load_report]):
+        schedule.findings[name] = _settle(by_name[name], result, interrupts.arrived)
+        progress(name, len(schedule.findings), len(detectors))
+        schedule.start_ready()
     cut_short = dict(pool.abandon())
-    for detector in waiting:
-        idle = detector.idle(host, settings, _earlier(detector, findings))
-        if idle is not None:
-            findings[detector.name] = dict(idle, state="done")
-        else:
-            cut_short[detector.name] = workers.Result("timeout", None, "", None, 0.0)
+    cut_short.update(schedule.never_started())
+    findings = schedule.findings
     for name, result in cut_short.items():
         findings[name] = _settle(by_name[name], result, interrupts.arrived)
     timed_out = any(found["state"] == "timeout" for found in findings.values())
@@ -119,30 +117,58 @@ def _load_report() -> None:
     __import__("probe.report")
 
 
-def _start_ready(
-    pool: workers.Pool,
-    waiting: List[Detector],
-    findings: Dict[str, Findings],
-    by_name: Dict[str, Detector],
-    deadline: float,
-    host: Host,
-    settings: Settings,
-) -> None:
-    for detector in list(waiting):
-        if time.monotonic() >= deadline:
-            return  # it would only tell what it makes of a predecessor that never answered
-        if all(name in findings for name in detector.needs if name in by_name):
-            waiting.remove(detector)
-            earlier = _earlier(detector, findings)
-            idle = detector.idle(host, settings, earlier)
-            if idle is not None:
-                findings[detector.name] = dict(idle, state="done")
-                continue
-            pool.start(detector.name, deadline - time.monotonic(), detector.detect, host, settings, earlier)
+class _Schedule:
+    """Which detectors wait still, and what was found."""
 
+    def __init__(
+        self, pool: workers.Pool, detectors: List[Detector], deadline: float, host: Host, settings: Settings
+    ) -> None:
+        self._pool, self._deadline, self._host, self._settings = pool, deadline, host, settings
+        self._names = {detector.name for detector in detectors}
+        self._holds_back = True
+        self.waiting = list(detectors)
+        self.findings: Dict[str, Findings] = {}
 
-def _earlier(detector: Detector, findings: Dict[str, Findings]) -> Dict[str, Any]:
-    return {name: findings[name]["data"] for name in detector.needs if name in findings}
+    def start_all(self) -> None:
+        """Hold nobody back any longer."""
+        self._holds_back = False
+        self.start_ready()
+
+    def start_ready(self) -> None:
+        """Start what has all that it needs; those aside too when nothing else is at work."""
+        for detector in list(self.waiting):
+            if not (detector.aside and self._holds_back):
+                self._start(detector)
+        if self._holds_back and not len(self._pool):
+            self.start_all()
+
+    def never_started(self) -> Dict[str, workers.Result]:
+        """Results of those that still wait at the end."""
+        results = {}
+        for detector in self.waiting:
+            if not self._is_idle(detector):
+                results[detector.name] = workers.Result("timeout", None, "", None, 0.0)
+        return results
+
+    def _start(self, detector: Detector) -> None:
+        left_s = self._deadline - time.monotonic()
+        missing = [name for name in detector.needs if name in self._names and name not in self.findings]
+        if left_s <= 0 or missing:  # after the deadline it would only tell what it makes of one that never answered
+            return
+        self.waiting.remove(detector)
+        if not self._is_idle(detector):
+            earlier = self._earlier(detector)
+            self._pool.start(detector.name, left_s, detector.detect, self._host, self._settings, earlier)
+
+    def _is_idle(self, detector: Detector) -> bool:
+        """Note what a detector finds without looking, if it does."""
+        idle = detector.idle(self._host, self._settings, self._earlier(detector))
+        if idle is not None:
+            self.findings[detector.name] = dict(idle, state="done")
+        return idle is not None
+
+    def _earlier(self, detector: Detector) -> Dict[str, Any]:
+        return {name: self.findings[name]["data"] for name in detector.needs if name in self.findings}
 
 
 def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Findings:

@@ -63,28 +63,30 @@ ON_THE_WAY = ("runtimes", "work_folder", "first_start", "singularity")
 Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
 
 
-def _row(name: str, module: str, needs: Tuple[str, ...] = (), idle: Idle = lambda *_: None) -> Detector:
+def _row(
+    name: str, module: str, needs: Tuple[str, ...] = (), idle: Idle = lambda *_: None, aside: bool = False
+) -> Detector:
     def detect(*arguments: Any) -> Iterator[Any]:
         return _module(module).detect(*arguments)  # type: ignore[no-any-return]  # each detector's own function
 
     unknown: Callable[..., Any] = lambda *arguments: _module(module).unknown(*arguments)  # noqa: E731  as short as it is
     # Those on the way to the verdict are imported here while others run; the rest in their own children, side by side.
     load = (lambda: _module(module)) if name in ON_THE_WAY else (lambda: None)
-    return Detector(name, detect, unknown, needs, load, idle)
+    return Detector(name, detect, unknown, needs, load, idle, aside)
 
 
 DETECTORS = [
-    _row("places", "places"),
     _row("scratch", "scratch"),
+    _row("places", "places"),
     _row("runtimes", "runtimes", ("places", "scratch")),
     _row("work_folder", "work_folder", ("scratch",)),
     _row("first_start", "first_start", ("places", "scratch", "work_folder")),
-    _row("namespaces", "namespaces"),
-    _row("host", "machine", ("scratch",)),
-    _row("cvmfs", "cvmfs"),
-    _row("gpus", "gpus", idle=_no_gpu),
-    _row("network", "network", idle=_no_targets),
-    _row("credentials", "credentials", idle=_no_credentials),
+    _row("namespaces", "namespaces", aside=True),
+    _row("host", "machine", ("scratch",), aside=True),
+    _row("cvmfs", "cvmfs", aside=True),
+    _row("gpus", "gpus", idle=_no_gpu, aside=True),
+    _row("network", "network", idle=_no_targets, aside=True),
+    _row("credentials", "credentials", idle=_no_credentials, aside=True),
     _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces", "first_start")),
     _row("cvmfs_inside", "cvmfs_inside", ("work_folder", "cvmfs", "singularity"), _no_cvmfs),
     _row("images", "images", ("work_folder", "cvmfs", "singularity"), _no_images),
