@@ -1,5 +1,6 @@
 """GPUs at the centre: how new a CUDA runs, what a profile keeps, what is said of sites and entries."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from site_db.store import Store
 from tests.sample_reports import check, gpu_device, sample_report
 from tests.site_db.factory_files import write_factory
 from tests.site_db.submissions import NOW, sample
+from tests.site_db.test_fleet import END, feed, simulate
 
 V = cuda.parse_version
 
@@ -293,3 +295,20 @@ def test_the_report_is_plain_json(store: Store) -> None:
     [place] = data["places"]
     assert set(place["kinds"][0]) >= {"nvidia_driver", "driver_cuda_api", "cuda_full", "cuda_minor", "cuda_forward"}
     assert "GPU-" not in str(data)
+
+
+def test_a_simulated_fleet_has_the_gpus_that_its_truth_says(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'fleet.db'}")
+    options = {"entries": 18, "most_nodes": 15, "days": 3, "noise": 0, "seed": 4}
+    reports, truth = simulate(tmp_path, **options)
+    feed(store, reports)
+    compared = 0
+    for name, entry in truth["entries"].items():
+        if any(report["glidein"]["entry"] == name for report in reports):
+            [place] = gpus_of(store, name, datetime.fromisoformat(END)).places
+            there = place.works.nodes_yes + sum(kind.nodes for kind in place.kinds if kind.status == "fail")
+            share = place.works.nodes_yes / there if there else None
+            assert share == entry["shares"]["gpu"], name
+            compared += there > 0
+    store.close()
+    assert compared >= 2
