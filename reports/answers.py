@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reports.doctor import Look
-from reports.ingest import Rejection, Summary
 from reports.output import Answer, Table, Verbatim
 from site_db.proposals import Proposals
 from site_db.render_xml import render_xml
@@ -21,6 +19,10 @@ from site_db.site_reports import (
     SiteReport,
 )
 from site_db.verdicts import ReasonCount, Verdict
+
+if TYPE_CHECKING:  # a list of sites needs neither, and they cost 0.2 s at start
+    from reports.doctor import Look
+    from reports.ingest import Rejection, Summary
 
 _NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
 _PROBLEMS_SHOWN = 50
@@ -123,7 +125,7 @@ def why(found: Explanation) -> Answer:
     return Answer(found.to_dict(), [*paragraphs, _evidence_table(found.examples)])
 
 
-def ingested(summary: Summary) -> Answer:
+def ingested(summary: "Summary") -> Answer:
     """What became of the files."""
     rows = [[*row] for item in summary.rejected for row in _problem_rows(item)]
     table = Table(["place", "kind", "pointer", "problem"], rows)
@@ -136,16 +138,16 @@ def ingested(summary: Summary) -> Answer:
     return Answer(data, blocks, table)
 
 
-def counts(summary: Summary) -> str:
+def counts(summary: "Summary") -> str:
     """The counts in one line."""
     return f"{summary.new} new, {summary.known} known already, {len(summary.rejected)} refused"
 
 
-def _problem_rows(item: Rejection) -> list[tuple[str, str, str, str]]:
+def _problem_rows(item: "Rejection") -> list[tuple[str, str, str, str]]:
     return [(item.place, item.kind, problem.pointer, problem.detail) for problem in item.problems]
 
 
-def _rejection(item: Rejection) -> dict[str, Any]:
+def _rejection(item: "Rejection") -> dict[str, Any]:
     problems = [problem._asdict() for problem in item.problems]
     return {"place": item.place, "kind": item.kind, "problems": problems, "remedy": item.remedy}
 
@@ -173,7 +175,7 @@ def migrated(place: str) -> Answer:
     return Answer({"database": place, "status": "up to date"}, [table])
 
 
-def examined(looks: Sequence[Look]) -> Answer:
+def examined(looks: "Sequence[Look]") -> Answer:
     """What the doctor saw."""
     rows = [[look.what, look.status, look.detail, look.remedy] for look in looks]
     return Answer([look._asdict() for look in looks], [Table(["what", "status", "detail", "remedy"], rows)])
