@@ -45,7 +45,8 @@ def trends(centre: Centre, asked: Asked) -> Page:
 
 def shares(centre: Centre, asked: Asked, site: str) -> Figure:
     """The plot of one site's capabilities, for its page."""
-    return figure(centre, "shares", Asked({"site": site, "days": asked.text("days")}))
+    days, _ = _state(asked)
+    return _kept(centre, "shares", days, site)
 
 
 def figure(centre: Centre, name: str, asked: Asked) -> Figure:
@@ -53,6 +54,10 @@ def figure(centre: Centre, name: str, asked: Asked) -> Figure:
     days, site = _state(asked)
     if name not in FIGURES:
         raise UnknownName("plot", name, FIGURES)
+    return _kept(centre, name, days, site)
+
+
+def _kept(centre: Centre, name: str, days: int, site: str) -> Figure:
     return centre.kept.ask(("figure", name, days, site), lambda: FIGURES[name](centre, days, site))
 
 

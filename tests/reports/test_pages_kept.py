@@ -1,0 +1,106 @@
+"""Answers that are kept: fresh where that is cheap, old rather than slow where it is not."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from reports.pages.kept import Kept
+from site_db.store import Store, Submission
+from site_db.times import parse_time
+from tests.sample_reports import sample_report
+
+NOW = parse_time("2026-11-20T12:00:00Z")
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(f"sqlite:///{tmp_path / 'site.db'}")
+    yield opened
+    opened.close()
+
+
+class Question:
+    """Counts how often it was asked; each time costs `cost_s`."""
+
+    def __init__(self, clock: Clock, cost_s: float = 0.0) -> None:
+        self.asked = 0
+        self._clock = clock
+        self._cost_s = cost_s
+
+    def __call__(self) -> int:
+        self.asked += 1
+        self._clock.now += self._cost_s
+        return self.asked
+
+
+def add_report(store: Store) -> None:
+    report = sample_report()
+    assert NOW is not None
+    store.add([Submission(report, orjson.dumps(report), NOW)])
+
+
+def test_an_answer_holds_for_a_minute_while_nothing_new_is_stored(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock)
+    assert [kept.ask("it", question) for _ in range(3)] == [1, 1, 1]
+    clock.now += 61
+    assert kept.ask("it", question) == 2
+
+
+def test_a_cheap_answer_is_fresh_after_a_report(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock)
+    assert kept.ask("it", question) == 1
+    add_report(store)
+    assert kept.ask("it", question) == 2
+
+
+def test_an_answer_that_cost_much_holds_in_proportion(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock, cost_s=0.5)
+    assert kept.ask("it", question) == 1
+    add_report(store)
+    clock.now += 9.9
+    assert kept.ask("it", question) == 1
+    clock.now += 0.2
+    assert kept.ask("it", question) == 2
+
+
+def test_others_get_the_old_answer_while_one_makes_it_anew(store: Store):
+    clock, entered, go_on = Clock(), threading.Event(), threading.Event()
+    kept = Kept(store, clock)
+    assert kept.ask("it", lambda: "old") == "old"
+    clock.now += 61
+
+    def slow() -> str:
+        entered.set()
+        assert go_on.wait(20)
+        return "new"
+
+    thread = threading.Thread(target=kept.ask, args=("it", slow))
+    thread.start()
+    assert entered.wait(20)
+    assert kept.ask("it", lambda: "never") == "old"
+    go_on.set()
+    thread.join(20)
+    assert kept.ask("it", lambda: "never") == "new"
+
+
+def test_a_question_that_fails_is_asked_again(store: Store):
+    kept = Kept(store)
+    with pytest.raises(ZeroDivisionError):
+        kept.ask("it", lambda: 1 // 0)
+    assert kept.ask("it", lambda: 1) == 1
