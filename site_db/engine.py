@@ -11,15 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
-from site_db.errors import DatabaseTooNew, DatabaseUnavailable
+from site_db.errors import DatabaseUnavailable
 
 VERSION_TABLE = "site_db_version"
 _DRIVERS = {
@@ -29,7 +24,6 @@ _DRIVERS = {
 }
 _BUSY_TIMEOUT_MS = 15_000
 _WAL_ATTEMPTS = 100
-_MIGRATION_LOCK = 0x51DB  # any number, the same in every release: two collectors that start together migrate in turn
 
 
 def open_engine(url: str) -> Engine:
@@ -89,25 +83,12 @@ def told_plainly(engine: Engine) -> Iterator[None]:
 
 
 def migrate(engine: Engine, revision: str | None = None) -> None:
-    """Bring the tables to this release's form (or an older `revision`), in one transaction: all of it or nothing.
+    """Bring the tables to this release's form (or an older `revision`): `site_db.migrating`. Raises as that does."""
+    if revision is None and _is_current(engine):
+        return
+    from site_db import migrating  # Alembic costs 0.3 s at start, and nearly every start finds nothing to do
 
-    Raises DatabaseTooNew for a revision that this release doesn't know, DatabaseUnavailable for a database with other
-    tables in it; neither is touched.
-    """
-    config = Config()
-    config.set_main_option("script_location", str(resources.files("site_db") / "migrations").replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
-    wanted = revision or script.get_current_head()
-    with told_plainly(engine):
-        with engine.connect() as connection:
-            if _known_revision(connection, script) == wanted:
-                return
-        with engine.execution_options(writes=True).begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            _known_revision(connection, script)
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision or "head")
+    migrating.migrate(engine, revision)
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -136,23 +117,19 @@ def _switched_to_write_ahead_log(engine: Engine) -> bool:
         return True
 
 
-def _known_revision(connection: Connection, script: ScriptDirectory) -> str | None:
-    tables = inspect(connection).get_table_names()
-    if tables and VERSION_TABLE not in tables:
-        raise DatabaseUnavailable(
-            f"{place(connection.engine)} holds tables of another program ({', '.join(sorted(tables)[:3])}).",
-            "Give the URL of an empty database, or of one that site-db made.",
-        )
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    revision = context.get_current_revision()
-    try:
-        script.get_revisions(revision or ())
-    except CommandError as error:
-        raise DatabaseTooNew(
-            f"{place(connection.engine)} was written by a newer release (revision {revision!r}); nothing was changed.",
-            "Upgrade this program to the release that last wrote the database, or give another database.",
-        ) from error
-    return revision
+def _is_current(engine: Engine) -> bool:
+    """Whether the tables have this release's form already; whatever else is there, `migrating` looks at."""
+    with told_plainly(engine), engine.connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return False
+        stored = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()  # noqa: S608 - ours
+    return stored == [newest_revision()]
+
+
+def newest_revision() -> str:
+    """The newest of the migrations: their files begin with their numbers."""
+    versions = resources.files("site_db") / "migrations" / "versions"
+    return max(file.name.partition("_")[0] for file in versions.iterdir() if file.name.endswith(".py"))
 
 
 def _remedy(engine: Engine, cause: str) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
 from site_db import tables, views
-from site_db.engine import VERSION_TABLE, migrate, open_engine
+from site_db.engine import VERSION_TABLE, migrate, newest_revision, open_engine
 from site_db.store import Store
 from site_db.tables import metadata
 from tests.sample_reports import CASES
@@ -103,3 +104,19 @@ def test_a_kill_in_the_middle_of_a_migration_harms_nothing(database_url: str, tm
     assert store.add([sample(node=99)]) == ["new"]
     store.close()
     reference.close()
+
+
+def test_the_newest_file_is_the_newest_revision() -> None:
+    """By its name alone it is known, without Alembic, that nothing is to be done."""
+    script = ScriptDirectory(str(ROOT / "site_db" / "migrations"))
+    assert script.get_current_head() == newest_revision()
+
+
+def test_a_database_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'site.db'}"
+    Store.open(url).close()
+    program = (
+        "import sys; from site_db.store import Store; Store.open(sys.argv[1]).close(); print('alembic' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told.stdout.strip() == "False"
