@@ -264,6 +264,11 @@ def _write(text: str, path: Optional[str]) -> int:
 
 
 def _write_file(path: str, text: str) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe or a device, such as /dev/null: root's rename would put a file in its place.
+        with open(path, "wb") as stream:
+            stream.write(text.encode("utf-8"))
+        return
     part = path + ".part"
     with open(part, "wb") as stream:
         stream.write(text.encode("utf-8"))

@@ -56,7 +56,7 @@ def _look_again(settings: Any, memory: Dict[str, Any], keeper: Keeper) -> Option
     from probe import memory as memories
 
     names = memories.again(memory, list(memory["findings"]))
-    looked = look(settings, names)
+    looked = look(settings, names, composes=False)
     if looked.run.interrupted:
         return _interrupted(settings, memory, looked)
     identity = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, list(memory["files"]))
@@ -97,7 +97,7 @@ def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], keeper: Keeper
     looked = look(settings, later=LATER)
     from probe import memory as memories
 
-    report = compose(settings, looked)
+    report = looked.report or {}
     findings, folder = looked.run.findings, str(looked.host.facts()["folder"])
     if memory:
         report["changes_since"] = memories.changes(memory, findings, folder)

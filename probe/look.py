@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from probe.messages import say
 
@@ -11,15 +11,17 @@ CLEANUP_LIMIT_S = 1.0
 
 
 class Looked(NamedTuple):
-    """What a look found: an engine.Run, when it began (seconds since the epoch), how long it took, and on which Host."""
+    """What a look found: an engine.Run, when it began (seconds since the epoch), how long it took, on which Host; and
+    the report of it, where that was asked for."""
 
     run: Any
     began: float
     duration_s: float
     host: Any
+    report: Optional[Dict[str, Any]] = None
 
 
-def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] = ()) -> Looked:
+def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] = (), composes: bool = True) -> Looked:
     """Run the detectors that the settings ask for, or those named; raises WrongUse for a name that no detector has.
 
     ``later`` are modules to import while the detectors are at work.
@@ -45,9 +47,10 @@ def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] 
     began, started = time.time(), time.monotonic()
     with engine.Interrupts() as interrupts:
         run = engine.run(host, settings, detectors, interrupts, _progress)
-        _clean_up(run, host.run_id)
-        __import__("probe.report")  # while a signal still leads to a report
-    return Looked(run, began, time.monotonic() - started, host)
+        looked = Looked(run, began, time.monotonic() - started, host)
+        with _CleaningUp(run, host.run_id):
+            # While a signal still leads to a report.
+            return looked._replace(report=compose(settings, looked)) if composes else looked
 
 
 def _loading(detector: Any, module: str) -> Any:
@@ -70,7 +73,7 @@ def compose(settings: Any, looked: Looked) -> Dict[str, Any]:
 
 def report_of_node(settings: Any) -> Dict[str, Any]:
     """Look, and compose the report; raises WrongUse as ``look`` does."""
-    return compose(settings, look(settings))
+    return look(settings).report or {}
 
 
 def _progress(name: str, done: int, total: int) -> None:
@@ -79,17 +82,36 @@ def _progress(name: str, done: int, total: int) -> None:
         sys.stderr.flush()
 
 
-def _clean_up(run: Any, run_id: str) -> None:
-    """Remove this run's work folder, in a child: it may lie on what hangs. A killed detector told no path of it."""
-    from probe.detectors import work_folder
-    from probe.workers import call_all
+class _CleaningUp:
+    """Removes a run's work folder beside what is done meanwhile, in a child: it may lie on what hangs."""
 
-    found = {name: run.findings[name]["data"] for name in ("scratch", "work_folder") if name in run.findings}
-    if len(found) == 2:
-        known = found["work_folder"]["work_folder"]
-        folders = [*found["scratch"]["good"], work_folder.LAST_RESORT]
-        paths = [known] if known else [work_folder.place(folder, run_id) for folder in folders]
-        call_all(CLEANUP_LIMIT_S, {"remove": [work_folder.remove, paths, found["scratch"]["traces"]]}, 1)
+    def __init__(self, run: Any, run_id: str) -> None:
+        from probe.detectors import work_folder
+        from probe.workers import Pool
+
+        self._pool = Pool()
+        found = {name: run.findings[name]["data"] for name in ("scratch", "work_folder") if name in run.findings}
+        if len(found) == 2:
+            known = found["work_folder"]["work_folder"]
+            folders = [*found["scratch"]["good"], work_folder.LAST_RESORT]
+            # A killed detector told no path of it.
+            paths = [known] if known else [work_folder.place(folder, run_id) for folder in folders]
+            self._pool.start("remove", CLEANUP_LIMIT_S, _remove, paths, found["scratch"]["traces"])
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: Any) -> None:
+        for _ended in self._pool.wait(time.monotonic() + CLEANUP_LIMIT_S):
+            pass
+        self._pool.abandon()
+
+
+def _remove(paths: List[str], traces: List[str]) -> Iterator[None]:
+    from probe.detectors import work_folder
+
+    work_folder.remove(paths, traces)
+    yield None
 
 
 def deliver(settings: Any, report: Dict[str, Any]) -> None:

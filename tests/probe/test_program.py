@@ -230,6 +230,16 @@ def test_the_report_is_written_to_a_file_whole(module: list[str], environment: d
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_an_output_that_is_no_file_stays_what_it_is(module: list[str], environment: dict[str, str], tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    subprocess.run([*module, "run", "--only", "network", "--output", str(pipe)], env=environment, check=True)
+    assert json.loads(reader.communicate(timeout=30)[0])["schema_version"] == "1.0"
+    assert pipe.is_fifo()
+
+
+
 @pytest.mark.parametrize("place", ["no/such/folder/report", "home"])
 def test_an_output_that_cannot_be_written_is_exit_code_3(
     module: list[str], environment: dict[str, str], tmp_path: Path, place: str
