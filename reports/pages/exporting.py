@@ -155,8 +155,11 @@ def file_text(centre: Centre, targets: Sequence[Target], progress: Progress) -> 
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write one file, all of it or nothing. Raises CannotExport."""
+    """Write one file, all of it or nothing; a pipe or a device, such as /dev/stdout, stays one. Raises CannotExport."""
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
