@@ -77,6 +77,8 @@ CASES = [
         "token issue", f"{ENTRY} --factory factory.example.org --keys {{folder}}/keys --audience https://c.example.org"
     ),
     Case("token keys retire", "factory.example.org first --keys {folder}/keys"),
+    Case("export site", "{folder}/pages"),
+    Case("export page", f"{{folder}}/page.html --site {SITE}"),
     Case("migrate"),
     Case("retention", "--keep-raw-days 1000"),
     Case("backup", "{folder}/copy.db"),
