@@ -133,7 +133,11 @@ def _signals_end_quietly() -> Iterator[None]:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=1024)
+        # Connections inherit it. asyncio sets it only on sockets that name their protocol, which this one does not: an
+        # answer in two writes then waits 40 ms for the client's delayed acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         message = f"Cannot listen on {host} port {port}: {error.strerror or error}."
         raise CannotListen(message, "Choose another with --host and --port, or stop what listens there.") from error

@@ -21,9 +21,9 @@ def drift(centre: Centre, asked: Asked) -> Page:
     counts = Counter(item.severity for item in found.findings)
     severity, attribute = asked.one_of("severity", SEVERITIES), asked.text("attribute")
     wanted = asked.text("q").casefold()
-    shown = [
-        item
-        for item in found.findings
+    rows = [
+        row
+        for item, row in centre.kept.ask("drift_rows", lambda: [(item, _row(item)) for item in found.findings])
         if severity in ("", item.severity)
         and attribute in ("", item.attribute)
         and (wanted in item.entry.casefold() or wanted in (item.site or "").casefold())
@@ -43,7 +43,7 @@ def drift(centre: Centre, asked: Asked) -> Page:
         *((f"{name.capitalize()}s", cells.count(counts[name])) for name in reversed(SEVERITIES)),
     ]
     empty = "No finding fits." if found.findings else "Nothing disagrees, or no configuration is imported yet."
-    grid = Grid("drift", "Findings", _columns(), [_row(item) for item in shown], True, empty)
+    grid = Grid("drift", "Findings", _columns(), rows, True, empty)
     lead = ["Where the factories' configuration and what was measured on worker nodes disagree."]
     return Page("Drift", "drift", found.generated_at, [Facts("", facts), form, grid], lead)
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from reports.pages import cells, matrix, proposing, told
 from reports.pages.asked import Asked
-from reports.pages.centre import Centre
+from reports.pages.centre import Centre, Entries
 from reports.pages.model import UNKNOWN, Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
 from site_db import views
 from site_db.changes_views import Wanted
 from site_db.configuration.catalogue import Configured, read_catalogue
 from site_db.entry_nodes import EntryNode, nodes_of_entry
 from site_db.site_labels import Labels
-from site_db.site_reports import EntryReport, Example, Explanation
+from site_db.site_reports import EntryReport, EntrySummary, Example, Explanation
 
 _NODES_SHOWN = 100
 _NO_LABELS = Labels()
@@ -22,15 +22,8 @@ def entries(centre: Centre, asked: Asked) -> Page:
     found = centre.entries()
     labels = centre.entry_labels()
     rows = [
-        [
-            cells.entry(item.name, item.factory),
-            cells.text(item.factory),
-            cells.name(item.site, "site"),
-            cells.count(item.freshness.nodes_recent),
-            *matrix.row(item.verdicts),
-            matrix.last_report(item, found.generated_at),
-        ]
-        for item in found.entries
+        row
+        for item, row in centre.kept.ask("entry_rows", lambda: [(item, _row(item, found)) for item in found.entries])
         if matrix.fits(
             asked,
             (item.name, item.site, item.resource),
@@ -49,6 +42,17 @@ def entries(centre: Centre, asked: Asked) -> Page:
     form = matrix.filters(labels.values(), "part of an entry's, site's or resource's name")
     grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits.")
     return Page("Entries", "entries", found.generated_at, [form, grid])
+
+
+def _row(item: EntrySummary, found: Entries) -> list[Cell]:
+    return [
+        cells.entry(item.name, item.factory),
+        cells.text(item.factory),
+        cells.name(item.site, "site"),
+        cells.count(item.freshness.nodes_recent),
+        *matrix.row(item.verdicts),
+        matrix.last_report(item, found.generated_at),
+    ]
 
 
 def entry(centre: Centre, asked: Asked, name: str) -> Page:

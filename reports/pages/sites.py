@@ -24,15 +24,15 @@ def overview(centre: Centre, asked: Asked) -> Page:
     """The sites by capability, and what changed this week."""
     found = centre.sites()
     labels = centre.site_labels()
-    shown = [
-        site
-        for site in found.sites
+    rows = [
+        row
+        for site, row in centre.kept.ask("site_rows", lambda: [(site, _row(site, found)) for site in found.sites])
         if matrix.fits(asked, [site.name], labels.get(site.name, _NO_LABELS), site.verdicts)
     ]
     blocks: list[Block] = [_summary(found), _this_week(centre)]
     if found.sites:
         blocks.append(matrix.filters(labels.values(), "part of a site's name"))
-    blocks.append(_grid(shown, found))
+    blocks.append(_grid(rows, found))
     lead = [f"What worker nodes that reported in the last {found.window_days} days can do."]
     return Page("Containers by site", "sites", found.generated_at, blocks, lead)
 
@@ -80,17 +80,17 @@ def _notice(group: Sequence[Change], now: datetime) -> Notice:
     return Notice(title, points, "no" if first.direction == "lost" else "yes")
 
 
-def _grid(shown: Sequence[SiteSummary], found: SiteList) -> Grid:
-    rows = [
-        [
-            cells.name(site.name, "site"),
-            cells.count(site.entries),
-            cells.count(site.freshness.nodes_recent),
-            *matrix.row(site.verdicts),
-            matrix.last_report(site, found.generated_at),
-        ]
-        for site in shown
+def _row(site: SiteSummary, found: SiteList) -> list[Cell]:
+    return [
+        cells.name(site.name, "site"),
+        cells.count(site.entries),
+        cells.count(site.freshness.nodes_recent),
+        *matrix.row(site.verdicts),
+        matrix.last_report(site, found.generated_at),
     ]
+
+
+def _grid(rows: Sequence[Sequence[Cell]], found: SiteList) -> Grid:
     columns = [
         Column("site", "Site"),
         Column("entries", "Entries", numeric=True),
