@@ -27,7 +27,13 @@ def main(config: str, periodic: bool, keeper: Keeper) -> int:
         keeper.release()
 
 
+# What every run needs; imported while the keeper reads and locks.
+MEANWHILE = ("probe.settings", "probe.engine", "probe.host", "probe.registry", "probe.glidein_look")
+
+
 def _run(config: str, keeper: Keeper, periodic: bool) -> int:
+    for module in MEANWHILE:
+        __import__(module)
     lock = keeper.receive("lock", READ_LIMIT_S)
     content = keeper.receive("config", READ_LIMIT_S)
     if not isinstance(content, bytes):
