@@ -85,24 +85,21 @@ def test_the_common_options_may_stand_before_and_after_the_command(filled: Run):
 
 
 @pytest.mark.parametrize("output_format", ["text", "csv", "json", "markdown"])
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_no_character_of_a_report_steers_the_terminal(filled: Run, command: list[str], output_format: str):
-    named = [HOSTILE if word in (SITE, ENTRY) else "f" * 32 if word == NODE else word for word in command]
-    if named != command and named[-1] != "f" * 32:
-        stored = json.loads(filled("--format", "json", "entries", "list").stdout)["data"]
-        [name] = {item["name"] for item in stored} - {ENTRY}
-        named = [name if word == HOSTILE else word for word in named]
-    result = filled("--format", output_format, *named)
-    assert result.exit_code == 0, result.output
-    assert all(line.isprintable() for line in (result.stdout + result.stderr).split("\n"))
+def test_no_character_of_a_report_steers_the_terminal(filled: Run, output_format: str):
+    stored = json.loads(filled("--format", "json", "entries", "list").stdout)["data"]
+    [name] = {item["name"] for item in stored} - {ENTRY}
+    hostile = {SITE: name, ENTRY: name, NODE: "f" * 32}
+    for command in READING:
+        result = filled("--format", output_format, *(hostile.get(word, word) for word in command))
+        assert result.exit_code == 0, result.output
+        assert all(line.isprintable() for line in (result.stdout + result.stderr).split("\n")), command
 
 
-@pytest.mark.parametrize("columns", [40, 80, 100])
-@pytest.mark.parametrize("command", READING, ids=" ".join)
-def test_tables_fit_the_width(filled: Run, monkeypatch: pytest.MonkeyPatch, command: list[str], columns: int):
-    monkeypatch.setenv("COLUMNS", str(columns))
-    lines = filled(*command).stdout.split("\n")
-    assert max(map(len, lines)) <= columns
+def test_tables_fit_the_width(filled: Run, monkeypatch: pytest.MonkeyPatch):
+    for columns in (40, 80, 100):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        for command in READING:
+            assert max(map(len, filled(*command).stdout.split("\n"))) <= columns, command
 
 
 def test_why_explains_with_evidence_and_remedy(filled: Run):
