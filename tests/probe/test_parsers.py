@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe import mounts, stderr_rules
-from probe.detectors import gpu_nvidia, gpu_signs, images, machine, network, places, runtimes
+from probe.detectors import gpu_nvidia, gpu_signs, image_starts, machine, network, places, runtimes
 from probe.settings import unknown_names
 
 PARSERS: list[Callable[[str], object]] = [
@@ -23,7 +23,7 @@ PARSERS: list[Callable[[str], object]] = [
     places.parse_configuration,
     gpu_nvidia.kernel_driver_version,
     lambda text: gpu_signs.visible_devices({"CUDA_VISIBLE_DEVICES": text}),
-    lambda text: images.parse_answer(text, "nonce"),
+    lambda text: image_starts.parse_answer(text, "nonce"),
     network.without_password,
     lambda text: stderr_rules.match(text, {}),
     lambda text: unknown_names({text: ""}),
