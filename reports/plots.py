@@ -1,4 +1,7 @@
-"""Plots as SVG, by pygal: pictures without scripts and without anything loaded, in light and dark."""
+"""Plots as SVG, by pygal: pictures without scripts and without anything loaded.
+
+Their ground is white on dark pages, too: whether a picture learns of the reader's colours differs between browsers.
+"""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -18,20 +21,16 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#7F7F7F", "#4B3A8C")
 _LABELS_SHOWN = 8
 _WIDTH, _HEIGHT, _BAR_HEIGHT, _HEAD_HEIGHT = 800, 340, 30, 90
-_DARK = """
-{{ id }} .axis .guides .guide.line, {{ id }} .axis .guides .guide.major.line { stroke: #ccc; stroke-dasharray: none; }
-@media (prefers-color-scheme: dark) {
-  {{ id }} .axis text, {{ id }} .axis text.major, {{ id }} .legends .legend text, {{ id }} text.no_data { fill: #e8e8e8; }
-  {{ id }} .axis .guides .guide.line, {{ id }} .axis .guides .guide.major.line { stroke: #444c54; }
-  {{ id }} .axis .line { stroke: #999; }
-}
-"""
 _STYLE = Style(
-    background="transparent",
-    plot_background="transparent",
+    background="white",
+    plot_background="white",
     foreground="#333333",
     foreground_strong="#222222",
     foreground_subtle="#bbbbbb",
+    guide_stroke_color="#d4d4d4",
+    guide_stroke_dasharray="none",
+    major_guide_stroke_color="#d4d4d4",
+    major_guide_stroke_dasharray="none",
     colors=_COLOURS,
     font_family="system-ui, sans-serif",
     label_font_size=12,
@@ -100,7 +99,6 @@ def height_of(figure: Figure) -> int:
 def _options(figure: Figure) -> dict[str, Any]:
     return {
         "style": _STYLE,
-        "css": ["file://style.css", "file://graph.css", f"inline:{_DARK}"],
         "js": [],
         "width": _WIDTH,
         "height": height_of(figure),

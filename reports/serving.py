@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -50,6 +51,8 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], None], tl
     """
     if tls:
         _check(tls)
+    # What was imported lives until the end: collections of garbage, which stop all requests, need not look at it again.
+    gc.freeze()
     with _listening(host, port) as listener, _signals_end_quietly():
         _Server(server_config(app, tls), tls, lambda: ready(_url(listener, tls))).run(sockets=[listener])
 

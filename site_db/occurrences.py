@@ -14,6 +14,9 @@ from site_db.rules import Rules, default_rules
 from site_db.store import Store
 from site_db.verdicts import NodeGroup, answer_of
 
+# For each reason of a profile the capabilities that it is given for, and whether it makes a no there.
+_Given = dict[str, dict[str, bool]]
+
 
 @dataclass(frozen=True)
 class Occurrence:
@@ -55,49 +58,53 @@ def list_occurrences(store: Store, now: datetime, rules: Rules | None = None) ->
     return {code: Occurrence(code, failing, nodes, len(sites)) for code, (failing, nodes, sites) in found.items()}
 
 
-def entries_with(store: Store, code: str, now: datetime, rules: Rules | None = None) -> tuple[EntryOccurrence, ...]:
-    """The entries at which a reason occurs now, those with the most failing nodes first."""
+def entries_by_reason(
+    store: Store, now: datetime, rules: Rules | None = None
+) -> dict[str, tuple[EntryOccurrence, ...]]:
+    """For every reason the entries at which it occurs now, those with the most failing nodes first."""
     rules = rules or default_rules()
     query = select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, SITES.name.label("site"))
     with store.reading() as connection:
         groups = groups_by_entry(connection, reports_since(now, rules))
         entries = connection.execute(query.join_from(tables.entries, tables.sites)).all()
-    given: dict[str, dict[str, bool]] = {}
-    found = []
+    given: dict[str, _Given] = {}
+    found: dict[str, list[EntryOccurrence]] = {}
     for entry in entries:
         here = groups.get(entry.id, [])
-        showing = list(_showing(here, code, given, rules))
-        if showing:
-            names = dict.fromkeys(name for _, capabilities in showing for name in capabilities)
-            found.append(
-                EntryOccurrence(
-                    entry=entry.name,
-                    factory=entry.factory,
-                    site=entry.site,
-                    failing=sum(group.nodes for group, capabilities in showing if any(capabilities.values())),
-                    nodes=sum(group.nodes for group, _ in showing),
-                    of_nodes=sum(group.nodes for group in here),
-                    capabilities=tuple(names),
-                    report_id=showing[0][0].report_id,
-                )
+        for code, showing in _by_reason(here, given, rules).items():
+            occurrence = EntryOccurrence(
+                entry=entry.name,
+                factory=entry.factory,
+                site=entry.site,
+                failing=sum(group.nodes for group, capabilities in showing if any(capabilities.values())),
+                nodes=sum(group.nodes for group, _ in showing),
+                of_nodes=sum(group.nodes for group in here),
+                capabilities=tuple(dict.fromkeys(name for _, capabilities in showing for name in capabilities)),
+                report_id=showing[0][0].report_id,
             )
-    return tuple(sorted(found, key=lambda item: (-item.failing, -item.nodes, item.entry, item.factory)))
+            found.setdefault(code, []).append(occurrence)
+    return {code: tuple(sorted(occurrences, key=_most_failing)) for code, occurrences in found.items()}
 
 
-def _showing(
-    groups: Iterable[NodeGroup], code: str, given: dict[str, dict[str, bool]], rules: Rules
-) -> Iterable[tuple[NodeGroup, dict[str, bool]]]:
-    """The groups that give the reason, each with its capabilities; `given` remembers what profiles say."""
+def _most_failing(item: EntryOccurrence) -> tuple[int, int, str, str]:
+    return -item.failing, -item.nodes, item.entry, item.factory
+
+
+def _by_reason(
+    groups: Iterable[NodeGroup], given: dict[str, _Given], rules: Rules
+) -> dict[str, list[tuple[NodeGroup, dict[str, bool]]]]:
+    """For each reason the groups that give it, with the capabilities; `given` remembers what profiles say."""
+    found: dict[str, list[tuple[NodeGroup, dict[str, bool]]]] = {}
     for group in groups:
         if group.fingerprint not in given:
-            given[group.fingerprint] = _reasons_of(group.profile, rules).get(code, {})
-        if given[group.fingerprint]:
-            yield group, given[group.fingerprint]
+            given[group.fingerprint] = _reasons_of(group.profile, rules)
+        for code, capabilities in given[group.fingerprint].items():
+            found.setdefault(code, []).append((group, capabilities))
+    return found
 
 
-def _reasons_of(profile: Mapping[str, Any], rules: Rules) -> dict[str, dict[str, bool]]:
-    """For each reason of a profile the capabilities that it is given for, and whether it makes a no there."""
-    found: dict[str, dict[str, bool]] = {}
+def _reasons_of(profile: Mapping[str, Any], rules: Rules) -> _Given:
+    found: _Given = {}
     document = dict(profile)
     for row in rules.capabilities:
         for capability in row.members(document):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from reports.pages.kept import Kept
 from site_db import views
@@ -11,8 +11,10 @@ from site_db.changes_views import ChangeList, Wanted, list_changes
 from site_db.configuration.drift import Drift, check_drift
 from site_db.rules import Rules, default_rules
 from site_db.site_labels import Labels, entry_labels, site_labels
-from site_db.site_reports import EntrySummary, SiteList
+from site_db.site_reports import EntrySummary, SiteList, SiteSummary
 from site_db.store import Store
+
+Summary = TypeVar("Summary", SiteSummary, EntrySummary)
 
 # The capabilities of the matrices, with titles that fit above a narrow column.
 MATRIX = {
@@ -46,12 +48,21 @@ class Centre:
 
     def sites(self) -> SiteList:
         """All sites with the verdicts of the matrix."""
-        return self.kept.ask("sites", lambda: views.list_sites(self.store, self.now(), matrix_rules()))
+
+        def question() -> SiteList:
+            found = views.list_sites(self.store, self.now(), matrix_rules())
+            return replace(found, sites=tuple(map(_light, found.sites)))
+
+        return self.kept.ask("sites", question)
 
     def entries(self) -> Entries:
         """All entries with the verdicts of the matrix."""
         now = self.now()
-        return self.kept.ask("entries", lambda: Entries(now, views.list_entries(self.store, now, matrix_rules())))
+
+        def question() -> Entries:
+            return Entries(now, tuple(map(_light, views.list_entries(self.store, now, matrix_rules()))))
+
+        return self.kept.ask("entries", question)
 
     def site_labels(self) -> dict[str, Labels]:
         """What sites can be filtered by."""
@@ -68,6 +79,11 @@ class Centre:
     def changes(self, wanted: Wanted) -> ChangeList:
         """What was lost and gained."""
         return self.kept.ask(("changes", wanted), lambda: list_changes(self.store, self.now(), wanted))
+
+
+def _light(item: Summary) -> Summary:
+    """Without what lists do not show: kept objects cost every collection of garbage, which stops all requests."""
+    return replace(item, verdicts=tuple(replace(verdict, reasons=(), evidence=()) for verdict in item.verdicts))
 
 
 def matrix_rules() -> Rules:

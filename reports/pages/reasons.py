@@ -5,7 +5,7 @@ from reports.pages.asked import Asked
 from reports.pages.centre import Centre, title_of
 from reports.pages.model import Cell, Choice, Column, Facts, Form, Grid, Group, Notice, Page, Target
 from site_db.errors import UnknownName
-from site_db.occurrences import EntryOccurrence, Occurrence, entries_with, list_occurrences
+from site_db.occurrences import EntryOccurrence, Occurrence, entries_by_reason, list_occurrences
 from site_db.reasons import all_reasons, explain_reason
 
 _NOWHERE = ("", "all codes"), ("now", "that occur now")
@@ -57,9 +57,8 @@ def reason(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 - t
     about = explain_reason(name)
     if about.title is None and name not in centre.kept.ask("reasons", lambda: list_occurrences(centre.store, now)):
         raise UnknownName("reason", name, [known.code for known in all_reasons()])
-    found: tuple[EntryOccurrence, ...] = centre.kept.ask(
-        ("reason", name), lambda: entries_with(centre.store, name, now)
-    )
+    everywhere = centre.kept.ask("entries_by_reason", lambda: entries_by_reason(centre.store, now))
+    found: tuple[EntryOccurrence, ...] = everywhere.get(name, ())
     meaning = Notice(Cell(None, told.titled(about), "", None, about.code), told.remedies(about))
     facts = Facts(
         "",

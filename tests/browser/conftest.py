@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
+from reports.cli import cli
 from reports.collector import create_app
 from site_db.store import Store
 from tests.reports.conftest import ANY_AGE, running
+from tests.shared_data import shared_data
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -41,6 +44,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> str:
     for options in FLEETS:
         program = [sys.executable, str(ROOT / "scripts/simulate-fleet"), "--database", url, *options]
         subprocess.run(program, check=True, capture_output=True, timeout=300)
+    for command, data in (("entries", "factory"), ("images", "images/docker_images.txt")):
+        done = CliRunner().invoke(cli, ["--database", url, command, "import", str(shared_data(data))])
+        assert done.exit_code == 0, done.output
     return url
 
 

@@ -17,15 +17,15 @@ LISTS = {
     "entries": "/entries?rows=20",
     "nodes": "/nodes?rows=20",
     "changes": "/changes",
-    "drift": "/drift",
-    "images": "/images",
+    "drift": "/drift?rows=20",
+    "images": "/images?rows=20",
     "pick": "/pick",
-    "coverage": "/coverage",
+    "coverage": "/coverage?rows=20",
     "reasons": "/reasons?rows=20",
     "trends": "/trends",
     "collector": "/collector",
 }
-KINDS = [*LISTS, "site", "entry", "node", "image", "reason"]
+KINDS = [*LISTS, "site", "entry", "node", "image", "reason", "drift_of"]
 
 
 def names(centre: str, path: str, column: str, **query: str) -> list[str]:
@@ -38,7 +38,9 @@ def addresses(centre: str) -> dict[str, str]:
     """The address of every kind of page, for things that are there."""
     site = names(centre, "/", "site", sort="-nodes")[0]
     image = names(centre, "/images", "image")[0]
+    entry = names(centre, "/drift", "entry", sort="-nodes")[0]
     return LISTS | {
+        "drift_of": f"/drift/{entry}?confidence=low",
         "site": f"/sites/{quote(site, safe='')}",
         "entry": f"/entries/{names(centre, '/changes', 'entry')[0]}?why=singularity",
         "node": f"/nodes/{names(centre, '/nodes', 'machine_id')[0]}",
@@ -89,6 +91,25 @@ def test_a_filter_needs_one_choice_and_its_state_has_an_address(tab: Watched):
     assert parse_qs(urlsplit(page.url).query) == {"answer": ["no"], "q": ["a"]}
     page.get_by_role("link", name="Reset").click()
     expect(page.locator("caption .count")).to_have_text(all_sites)
+
+
+def test_sites_can_be_chosen_by_vo_and_region(tab: Watched):
+    page = tab.open("/")
+    page.get_by_label("Region").select_option("US")
+    page.wait_for_url("**region=US**")
+    in_region = int(page.locator("caption .count").inner_text())
+    page.get_by_label("VO").select_option(index=1)
+    page.wait_for_url("**vo=**")
+    assert 0 < int(page.locator("caption .count").inner_text()) < in_region
+
+
+def test_drift_leads_to_the_diff_to_apply(tab: Watched):
+    page = tab.open("/drift?severity=error")
+    page.locator("#drift tbody th a").first.click()
+    page.get_by_label("Proposals of confidence").select_option("low")
+    page.wait_for_url("**confidence=low**")
+    expect(page.locator("pre ins", has_text="GLIDEIN_SINGULARITY_REQUIRE")).to_have_count(1)
+    tab.shoot("diff")
 
 
 def test_a_long_table_is_sorted_by_links(tab: Watched):
