@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from reports.pages.kept import Kept
@@ -91,6 +92,7 @@ def matrix_rules() -> Rules:
     return replace(default_rules(), overview=tuple(MATRIX))
 
 
+@lru_cache(1024)
 def title_of(capability: str) -> str:
     """The title of a capability, also of a member of a family; its name where the rules have none."""
     found = default_rules().capability(capability)

@@ -33,11 +33,11 @@ def entries(centre: Centre, asked: Asked) -> Page:
     ]
     columns = [
         Column("entry", "Entry"),
-        Column("factory", "Factory"),
         Column("site", "Site"),
         Column("nodes", "Nodes", numeric=True),
         *matrix.columns(),
         Column("newest", "Last report (UTC)"),
+        Column("factory", "Factory"),
     ]
     form = matrix.filters(labels.values(), "part of an entry's, site's or resource's name")
     grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits.")
@@ -47,11 +47,11 @@ def entries(centre: Centre, asked: Asked) -> Page:
 def _row(item: EntrySummary, found: Entries) -> list[Cell]:
     return [
         cells.entry(item.name, item.factory),
-        cells.text(item.factory),
         cells.name(item.site, "site"),
         cells.count(item.freshness.nodes_recent),
         *matrix.row(item.verdicts),
         matrix.last_report(item, found.generated_at),
+        cells.text(item.factory),
     ]
 
 
