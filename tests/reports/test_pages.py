@@ -13,10 +13,11 @@ import httpx
 import orjson
 import pytest
 
+from reports.authorization import Caller, OpenAuthorizer, Refused
 from reports.collector import create_app
 from reports.pages.links import PATHS
 from site_db.store import Store, Submission
-from tests.reports.conftest import ANY_AGE, running
+from tests.reports.conftest import ANY_AGE, RunServer, running
 from tests.sample_reports import gpu_device, image, sample_report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=y>\" 'onx=\u202e{{7*7}}\x07/.."
@@ -228,3 +229,19 @@ def test_a_page_loads_nothing_from_elsewhere(client: httpx.Client):
         page = client.get(f"/{path}").text
         assert "http://" not in page
         assert "https://" not in page
+
+
+class NoReader(OpenAuthorizer):
+    """Lets nobody read."""
+
+    async def reader(self, caller: Caller) -> None:
+        raise Refused(401, "who are you?", "no_token")
+
+
+def test_who_may_not_read_sees_no_page(store: Store, run_server: RunServer):
+    app = create_app(store, ANY_AGE, NoReader())
+    with run_server(app) as url, httpx.Client(base_url=url, timeout=20) as client:
+        for kind, path in PATHS.items():
+            answer = client.get(f"/{path}x" if path.endswith("/") else f"/{path}")
+            assert answer.status_code == (404 if kind == "static" else 401), path
+        assert client.get("/static/site.css").status_code == 200
