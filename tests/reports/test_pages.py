@@ -234,7 +234,7 @@ def test_a_page_loads_nothing_from_elsewhere(client: httpx.Client):
 class NoReader(OpenAuthorizer):
     """Lets nobody read."""
 
-    async def reader(self, caller: Caller) -> None:
+    async def reader(self, caller: Caller) -> None:  # noqa: ARG002 - the protocol's shape
         raise Refused(401, "who are you?", "no_token")
 
 
