@@ -7,6 +7,7 @@ import pytest
 
 # Laboratory nodes count the processes of one user, mount over the same places and wait for what hangs: one at a time.
 ONE_AT_A_TIME = {"lab", "glidein"}
+FILES_OF_THE_SAME_USER = {"test_minimal_image"}
 
 # pytest-xdist gives its workers 80; then tables have other widths than in a run without it.
 os.environ.pop("COLUMNS", None)
@@ -15,6 +16,6 @@ os.environ.pop("COLUMNS", None)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, and those of the laboratory all in one."""
     for item in items:
-        folder = Path(item.path).parent.name
-        group = "one at a time" if folder in ONE_AT_A_TIME else f"{folder}/{Path(item.path).stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
+        folder, name = Path(item.path).parent.name, Path(item.path).stem
+        alone = folder in ONE_AT_A_TIME or name in FILES_OF_THE_SAME_USER
+        item.add_marker(pytest.mark.xdist_group("one at a time" if alone else f"{folder}/{name}"))

@@ -59,7 +59,8 @@ def centre(fleet: str) -> Iterator[str]:
     store.close()
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it is open, Playwright's event loop runs in the thread of the tests, those of others too.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(f"no {CHROMIUM}: apt-get install chromium")
