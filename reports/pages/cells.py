@@ -33,6 +33,11 @@ def count(number: int | None, kind: str = "") -> Cell:
     return Cell(number, UNKNOWN if number is None else f"{number:,}", kind)
 
 
+def so_many_nodes(number: int) -> str:
+    """A number of nodes in words for a sentence."""
+    return "1 node" if number == 1 else f"{number:,} nodes"
+
+
 def percent(share: float | None) -> str:
     """A share for people: one that is not all or nothing never reads so."""
     if share is None:

@@ -159,7 +159,7 @@ def _why(found: Explanation) -> list[Block]:
     notices = [
         Notice(
             Cell(item.reason.code, told.titled(item.reason), "", Target("reason", item.reason.code), item.reason.code),
-            [Point("On", f"{item.nodes:,} nodes"), *told.remedies(item.reason)],
+            [Point("On", cells.so_many_nodes(item.nodes)), *told.remedies(item.reason)],
             verdict.answer,
         )
         for item in found.reasons
@@ -177,7 +177,7 @@ def _example(example: Example) -> Notice:
     points += [Point(label, str(value)) for label, value in said if value is not None]
     points += [Point("Command", str(check["command"]), True)] if check.get("command") else []
     reason = f": {piece.reason}" if piece.reason else ""
-    return Notice(Cell(None, f"Evidence of {piece.nodes:,} nodes, {piece.answer}{reason}"), points, piece.answer)
+    return Notice(Cell(None, f"Evidence of {cells.so_many_nodes(piece.nodes)}, {piece.answer}{reason}"), points, piece.answer)
 
 
 def _said(evidence: object) -> Iterable[tuple[str, object]]:

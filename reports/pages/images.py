@@ -155,7 +155,7 @@ def _why_not(found: ImageMatch) -> list[Block]:
     notices = [
         Notice(
             Cell(code, told.titled(explain_reason(code)), "", Target("reason", code), code),
-            [Point("On", f"{number:,} nodes"), *told.remedies(explain_reason(code))],
+            [Point("On", cells.so_many_nodes(number)), *told.remedies(explain_reason(code))],
             "mixed",
         )
         for code, number in sorted(nodes.items(), key=lambda item: -item[1])
