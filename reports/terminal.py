@@ -58,25 +58,30 @@ def _print_table(console: Console, table: Table) -> None:
         console.print("  (none)")
         return
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    widest = _widest(table, console.width)
+    widths = _widths(table, console.width)
     for number, name in enumerate(table.columns):
         numeric = all(isinstance(row[number], int | float) for row in table.rows)
-        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", max_width=widest)
+        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", max_width=widths[number])
     for row in table.rows:
         drawn.add_row(*(_cell(value) for value in row))
     console.print(drawn)
 
 
-def _widest(table: Table, width: int) -> int:
-    """How wide a column may be: as wide as the room allows when narrower ones stay whole and all wider ones share it."""
-    needed = sorted(max(map(_width, column)) for column in zip(table.columns, *table.rows, strict=True))
-    room = width - _PADDING * (len(needed) - 1)
-    for position, column in enumerate(needed):
-        share = room // (len(needed) - position)
-        if column > share:
-            return max(share, 1)
-        room -= column
-    return needed[-1]
+def _widths(table: Table, width: int) -> list[int]:
+    """How wide each column may be: words stay whole where there is room for them, and narrow columns before wide ones."""
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    needed = [max(map(_width, column)) for column in columns]
+    least = [max(map(_longest_word, column)) for column in columns]
+    room = width - _PADDING * (len(columns) - 1) - sum(least)
+    if room < 0:
+        room, least = room + sum(least), [0] * len(columns)
+    widths = dict(enumerate(least))
+    by_want = sorted(widths, key=lambda number: needed[number] - least[number])
+    for position, number in enumerate(by_want):
+        more = min(needed[number] - least[number], room // (len(by_want) - position))
+        widths[number] += more
+        room -= more
+    return [max(each, 1) for each in widths.values()]
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -88,6 +93,10 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _width(value: object) -> int:
     return max(map(len, _texts(value)), default=1)
+
+
+def _longest_word(value: object) -> int:
+    return max((len(word) for text in _texts(value) for word in text.split()), default=1)
 
 
 def _cell(value: object) -> Text:

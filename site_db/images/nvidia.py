@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from site_db.cuda import Version, compare, parse_version
+from site_db.images.operators import holds
 
 PROPERTIES = ("cuda", "driver", "arch", "brand")
 _CONDITION = re.compile(r"([^<>=!]*)(!=|<=|>=|=|<|>)(.*)")
@@ -117,15 +118,7 @@ def _holds(condition: Condition, gpu: Gpu) -> Truth:
         order = (found > condition.value) - (found < condition.value)
     else:
         order = compare(found, parse_version(condition.value) or ())
-    holds = {
-        "=": order == 0,
-        "!=": order != 0,
-        "<": order < 0,
-        "<=": order <= 0,
-        ">": order > 0,
-        ">=": order >= 0,
-    }[condition.operator]
-    return "yes" if holds else "no"
+    return "yes" if holds(order, condition.operator) else "no"
 
 
 def needed_cuda(texts: Iterable[str]) -> Version | None:

@@ -13,6 +13,7 @@ from site_db.errors import SiteDbError
 from site_db.images.elf import LEVELS
 from site_db.images.model import Requirements
 from site_db.images.nvidia import WrongRequirement, needed_cuda
+from site_db.images.operators import holds
 
 _CONDITION = re.compile(r"\s*([a-z_]+(?:\.[^<>=!,\s]+)?)\s*(>=|<=|!=|=|<|>)\s*([^,]*?)\s*")
 _CONDITIONS_LIMIT = 32
@@ -102,19 +103,8 @@ def _condition(text: str) -> Condition:
 
 def _compare_versions(found: Version, operator: str, value: str) -> bool:
     wanted = parse_version(value.lower().removeprefix("x86_64-").removeprefix("v"))
-    return wanted is not None and _ordered(compare(found, wanted), operator)
+    return wanted is not None and holds(compare(found, wanted), operator)
 
 
 def _compare_texts(found: str | None, operator: str, value: str) -> bool:
-    return found is not None and _ordered((found > value) - (found < value), operator)
-
-
-def _ordered(order: int, operator: str) -> bool:
-    return {
-        "=": order == 0,
-        "!=": order != 0,
-        "<": order < 0,
-        "<=": order <= 0,
-        ">": order > 0,
-        ">=": order >= 0,
-    }[operator]
+    return found is not None and holds((found > value) - (found < value), operator)

@@ -21,8 +21,7 @@ import pytest
 from probe import stuck
 from probe.detectors.cvmfs import LIMIT_S
 from tests.lab.cvmfs_standin import Fault, StandIn
-from tests.lab.images import LabError
-from tests.lab.laboratory import Laboratory, find_apptainer, laboratory
+from tests.lab.laboratory import Laboratory
 
 pytestmark = pytest.mark.lab
 
@@ -79,16 +78,6 @@ class Node:
 
 def said(report: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
     return {row["name"]: (row["status"], row["reason"]) for row in report["cvmfs"]["repositories"]}
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Laboratory]:
-    try:
-        find_apptainer()
-    except LabError as error:
-        pytest.skip(str(error))
-    with laboratory() as made:
-        yield made
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.lab import gpu_standin
-from tests.lab.images import LabError, ensure_user
-from tests.lab.laboratory import NAMESPACES, Laboratory, find_apptainer, laboratory
+from tests.lab.images import ensure_user
+from tests.lab.laboratory import NAMESPACES, Laboratory
 
 pytestmark = pytest.mark.lab
 
@@ -34,12 +34,8 @@ class Parts:
 
 
 @pytest.fixture(scope="module")
-def parts() -> Iterator[Parts]:
-    try:
-        find_apptainer()
-    except LabError as error:
-        pytest.skip(str(error))
-    with laboratory() as lab, tempfile.TemporaryDirectory(prefix="gpus-", dir=lab.lab) as name:
+def parts(lab: Laboratory) -> Iterator[Parts]:
+    with tempfile.TemporaryDirectory(prefix="gpus-", dir=lab.lab) as name:
         folder = Path(name)
         folder.chmod(0o755)
         plain = glibc_image(folder / "plain", lab.image)

@@ -3,7 +3,6 @@
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from site_db.images.inspection import inspect
 from site_db.images.needs import need_of, predict
 from site_db.profiles import profile_of
-from tests.lab.images import LabError, busybox_sandbox, busybox_sif
-from tests.lab.laboratory import Laboratory, find_apptainer, laboratory
+from tests.lab.images import busybox_sandbox, busybox_sif
+from tests.lab.laboratory import Laboratory
 from tests.site_db.real_images import RealImageError, debian
 
 pytestmark = pytest.mark.lab
@@ -24,16 +23,6 @@ NODES = {
 }
 # The x86 property ISA_1_NEEDED and its size; the bits of the levels follow (x86-64 psABI).
 NEEDED = bytes.fromhex("028000c004000000")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Laboratory]:
-    try:
-        find_apptainer()
-    except LabError as error:
-        pytest.skip(str(error))
-    with laboratory() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -15,24 +15,14 @@ from typing import Any
 import pytest
 
 from tests.lab.cvmfs_standin import Fault, StandIn
-from tests.lab.images import LabError, busybox_sif
-from tests.lab.laboratory import Laboratory, find_apptainer, laboratory
+from tests.lab.images import busybox_sif
+from tests.lab.laboratory import Laboratory
 from tests.probe.registry_standin import registry
 
 pytestmark = pytest.mark.lab
 
 REPOSITORY = "images.example.org"
 ODD_NAME = """a$(touch ran);b "c" 'd' [e] {f} `touch ran` \\ && exit <g>"""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Laboratory]:
-    try:
-        find_apptainer()
-    except LabError as error:
-        pytest.skip(str(error))
-    with laboratory() as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,27 +1,16 @@
 """Every node of the laboratory: the verdict is what the factory's command met, the cause is named, nothing is left."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.condition import combined
 from tests.lab.conditions import CONDITIONS
-from tests.lab.images import LabError, ensure_user
-from tests.lab.laboratory import Laboratory, Observation, find_apptainer, laboratory
+from tests.lab.images import ensure_user
+from tests.lab.laboratory import Laboratory, Observation
 from tests.lab.nodes import NODES
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Laboratory]:
-    try:
-        find_apptainer()
-    except LabError as error:
-        pytest.skip(str(error))
-    with laboratory() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,13 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.lab.images import LabError, ensure_user
-from tests.lab.laboratory import Laboratory, find_apptainer, laboratory
+from tests.lab.images import ensure_user
+from tests.lab.laboratory import Laboratory
 from tests.probe.in_a_child import wait_for
 from tests.probe.test_program import errors_of
 
@@ -21,16 +20,6 @@ pytestmark = pytest.mark.lab
 
 MOMENTS = 5
 LONGEST_S = 0.4  # about what a run takes after its work folder is there
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Laboratory]:
-    try:
-        find_apptainer()
-    except LabError as error:
-        pytest.skip(str(error))
-    with laboratory() as made:
-        yield made
 
 
 def start(lab: Laboratory, folder: Path, mark: str) -> "subprocess.Popen[str]":
