@@ -207,7 +207,9 @@ CONDITIONS: dict[str, Condition] = {
     "nproc-8": Condition(
         "a user may have 8 processes",
         touches=touching("limits", "userns", "container"),
-        wrapper=("prlimit", "--nproc=8", "--"),
+        # Linux counts them by user namespace (5.14 and later): in one of its own only the node's processes count, not
+        # those that the same user has elsewhere on the machine.
+        wrapper=(*OWN_LIMITS, f'exec {DROP} prlimit --nproc=8 -- "$@"', "lab"),
     ),
     "nofile-64": limited("64 open files", "--nofile=64"),
     "fsize-64k": limited("files of 64 KiB at most", "--fsize=65536"),
