@@ -43,6 +43,13 @@ _CHUNK_BYTES = 8 * 1024 * 1024
 class Accepting(Protocol):
     """What takes submissions: site_db.writer.Writer."""
 
+    @property
+    def pending(self) -> int:
+        """Reports that wait or are being stored."""
+
+    def close(self) -> None:
+        """Take nothing more, and store what waits."""
+
     def submit(self, submissions: list[Submission]) -> Any:  # noqa: ANN401 - Future[list[str]]; see site_db.writer
         """A concurrent Future of "new" or "known" for each, done after the commit. Raises Busy."""
 

@@ -8,10 +8,21 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from site_db.errors import Busy, SiteDbError
-from site_db.store import Store, Submission
+from site_db.store import Submission
+
+
+class Adding(Protocol):
+    """What stores: site_db.store.Store, or site_db.store_process.StoreProcess."""
+
+    @property
+    def place(self) -> str:
+        """Where the reports go, for people."""
+
+    def add(self, submissions: Sequence[Submission]) -> list[str]:
+        """As Store.add."""
 
 
 class _Waiting(NamedTuple):
@@ -22,7 +33,7 @@ class _Waiting(NamedTuple):
 class Writer:
     """One thread that stores what is submitted. At most `max_pending` reports wait; `max_group` go in one commit."""
 
-    def __init__(self, store: Store, *, max_pending: int = 5000, max_group: int = 500, retry_after_s: int = 5) -> None:
+    def __init__(self, store: Adding, *, max_pending: int = 5000, max_group: int = 500, retry_after_s: int = 5) -> None:
         self._store = store
         self._max_pending = max_pending
         self._max_group = max_group
