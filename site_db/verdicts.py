@@ -3,6 +3,7 @@
 Three-valued everywhere. A node that could not tell is unknown, never a no, and counts in neither share nor interval.
 """
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -193,6 +194,7 @@ def confidence_of(successes: int, measured: int, nodes: int, rules: Rules) -> st
     )
 
 
+@functools.lru_cache(maxsize=4096)  # asked for the bounds and for the confidence, of site after site
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share: unlike the plain one it is not empty at 0 and 1. `trials` > 0."""
     share = successes / trials

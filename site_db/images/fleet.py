@@ -5,13 +5,13 @@ Reads kept counts only, never reports or single nodes, and past SQLAlchemy's row
 
 import fnmatch
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, cast, func, literal_column, select
 
 from site_db import tables
 from site_db.dialects import portions
@@ -19,6 +19,7 @@ from site_db.errors import AmbiguousName, UnknownName
 from site_db.images.contents import tables as image_tables
 from site_db.images.model import Fact, Requirements, combine
 from site_db.images.needs import Need, need_of
+from site_db.images.node_kinds import NodeKind, Profile, node_kind
 from site_db.images.registering import stored_requirements
 from site_db.rollups import day_of
 from site_db.rules import Rules
@@ -30,15 +31,40 @@ _SITE_COUNTS, _IMAGE_COUNTS = tables.site_counts.c, tables.image_counts.c
 _LISTED, _CATALOGUES = tables.catalogue_images.c, tables.image_catalogues.c
 
 Place = tuple[int, int]  # site, profile
+_PLACES = 2**32  # the number of a place: that of its site times this, and that of its profile
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """The nodes that reported within the window: how many of which profile at which site, each node once a site."""
+    """The nodes that reported within the window: how many of which profile at which site, each node once a site.
+
+    `documents`: the profiles, as the database has them.
+    """
 
     sites: Mapping[int, str]
     nodes: Mapping[Place, int]
-    profiles: Mapping[int, Mapping[str, Any]]
+    documents: Mapping[int, str]
+
+    def at_site(self, number: int) -> Mapping[int, int]:
+        """The nodes of one site, by profile."""
+        return self._by_site.get(number, {})
+
+    @functools.cached_property
+    def _by_site(self) -> Mapping[int, dict[int, int]]:
+        found: dict[int, dict[int, int]] = {}
+        for (site, profile), nodes in self.nodes.items():
+            found.setdefault(site, {})[profile] = nodes
+        return found
+
+    @functools.cached_property
+    def profiles(self) -> Mapping[int, Profile]:
+        """Every profile."""
+        return {number: _parsed(document) for number, document in self.documents.items()}
+
+    @functools.cached_property
+    def kinds(self) -> Mapping[int, NodeKind]:
+        """What the match looks at of every profile."""
+        return {number: _kind(document) for number, document in self.documents.items()}
 
 
 @dataclass(frozen=True)
@@ -81,33 +107,51 @@ def _days_before(now: datetime, days: int) -> int:
 
 def read_fleet(connection: Connection, since: int, site_ids: Sequence[int] | None = None) -> Fleet:
     """The nodes of all sites, or of these."""
-    nodes = func.sum(_SITE_COUNTS.nodes)
-    query = (
-        select(_SITE_COUNTS.site_id, _SITE_COUNTS.profile_id, nodes)
-        .where(_SITE_COUNTS.day >= day_of(since))
-        .group_by(_SITE_COUNTS.site_id, _SITE_COUNTS.profile_id)
-    )
+    # One number for a place: SQLite groups by it in two thirds of the time that two columns take.
+    place = numbered_place(_SITE_COUNTS.site_id, _SITE_COUNTS.profile_id)
+    query = select(place, func.sum(_SITE_COUNTS.nodes)).where(_SITE_COUNTS.day >= day_of(since)).group_by(place)
     names = select(_SITES.id, _SITES.name).order_by(_SITES.name)
     if site_ids is not None:
         query, names = query.where(_SITE_COUNTS.site_id.in_(site_ids)), names.where(_SITES.id.in_(site_ids))
-    counted = {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
-    sites = {row[0]: row[1] for row in connection.execute(names)}
-    return Fleet(sites, counted, read_profiles(connection, {profile for _, profile in counted}))
+    counted = {divmod(number, _PLACES): int(nodes) for number, nodes in many_rows(connection, query)}
+    sites = dict(many_rows(connection, names))
+    return Fleet(sites, counted, _documents(connection, {profile for _, profile in counted}))
 
 
-def read_profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+def numbered_place(site_id: ColumnElement[int], profile_id: ColumnElement[int]) -> ColumnElement[int]:
+    """A place as one number, in a query."""
+    return cast(site_id, BigInteger) * literal_column(str(_PLACES)) + profile_id
+
+
+def number_of(place: Place) -> int:
+    """A place as one number, as `numbered_place` has it."""
+    return place[0] * _PLACES + place[1]
+
+
+def read_profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Profile]:
     """The profiles with these numbers."""
-    found = {}
+    return {number: _parsed(document) for number, document in _documents(connection, ids).items()}
+
+
+def _documents(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
     for portion in portions(sorted(ids)):
-        query = select(_PROFILES.id, _PROFILES.document).where(_PROFILES.id.in_(portion))
-        found.update({row[0]: _parsed(row[1]) for row in connection.execute(query)})
+        # The numbers as they are: to bind hundreds of them costs more than to read the rows.
+        numbers: ColumnElement[int] = literal_column(",".join(map(str, portion)))
+        query = select(_PROFILES.id, _PROFILES.document).where(_PROFILES.id.in_([numbers]))
+        found.update(many_rows(connection, query))
     return found
 
 
 @functools.lru_cache(maxsize=4096)  # a collector is asked again and again, and profiles never change
-def _parsed(document: str) -> Mapping[str, Any]:
-    parsed: Mapping[str, Any] = orjson.loads(document)
+def _parsed(document: str) -> Profile:
+    parsed: Profile = orjson.loads(document)
     return parsed
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind(document: str) -> NodeKind:
+    return node_kind(orjson.loads(document))
 
 
 def site_ids(connection: Connection, names: Iterable[str]) -> list[int]:
@@ -210,11 +254,8 @@ def read_seen(
     return list(map(Seen._make, many_rows(connection, query)))
 
 
-def many_rows(connection: Connection, query: Select[Any]) -> list[Any]:
+def many_rows(connection: Connection, query: Executable) -> Iterator[Any]:
     """The rows of a query as the driver gives them: SQLAlchemy's own would cost more than the query where there are many."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(str(query.compile(connection, compile_kwargs={"literal_binds": True})))
-        return list(cursor.fetchall())
-    finally:
-        cursor.close()
+    cursor: Any = connection.execute(query).cursor
+    assert cursor is not None  # noqa: S101 - a select has one, until it is read
+    return iter(cursor)

@@ -5,21 +5,23 @@ did; the others as their profile predicts. Where more were seen than are there n
 there are shared out as those were.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from site_db.images.fleet import Fleet, KnownImage, Place, Seen
-from site_db.images.needs import Need, Outcome, Predictions
+from site_db.images.fleet import Fleet, KnownImage, Seen
+from site_db.images.needs import Need, Predictions
+from site_db.images.node_kinds import Outcome
 from site_db.images.nvidia import Truth
 from site_db.reasons import Reason, explain_reason
 from site_db.rules import Rules
 from site_db.times import moment
 from site_db.verdicts import Answer, confidence_of, wilson
 
-_OBSERVED_YES = frozenset({"ok"})
-_OBSERVED_NO = frozenset({"fail", "timeout"})
+# What the outcome of a test tells; any other tells nothing.
+_TOLD: dict[str, Truth] = {"ok": "yes", "fail": "no", "timeout": "no"}
+_CONTRARY: dict[Truth, Truth] = {"yes": "no", "no": "yes"}
 _REASONS_SHOWN = 5
 
 
@@ -29,10 +31,6 @@ class Counts(NamedTuple):
     yes: int = 0
     no: int = 0
     unknown: int = 0
-
-    def plus(self, other: "Counts") -> "Counts":
-        """Both together."""
-        return Counts(self.yes + other.yes, self.no + other.no, self.unknown + other.unknown)
 
     @property
     def total(self) -> int:
@@ -111,34 +109,25 @@ class Disagreement:
     newest: datetime
 
 
-class Tried(NamedTuple):
-    """How nodes of one place did."""
-
-    yes: int
-    no: int
-
-
-def settle(nodes: int, start: Truth, tried: Tried | None, gpu: Truth = "yes") -> Counts:
-    """The nodes of one place by answer."""
-    if gpu == "no":
-        return Counts(no=nodes)
-    yes, no = _fitted(tried, nodes) if tried else (0, 0)
+def settle(nodes: int, start: Truth, ran: int = 0, failed: int = 0, gpu: Truth = "yes") -> Counts:
+    """The nodes of one place by answer. `ran`, `failed`: nodes of it on which the image was tried."""
+    yes, no = ran, failed
+    if ran + failed > nodes:
+        yes = round(nodes * ran / (ran + failed))
+        no = nodes - yes
     rest = nodes - yes - no
     if start == "yes":
-        yes += rest
+        counts = Counts(yes + rest, no, 0)
     elif start == "no":
-        no += rest
-    if gpu == "unknown":
-        return Counts(0, no, nodes - no)
-    return Counts(yes, no, nodes - yes - no)
+        counts = Counts(yes, no + rest, 0)
+    else:
+        counts = Counts(yes, no, rest)
+    return counts if gpu == "yes" else _with_gpu(counts, gpu)
 
 
-def _fitted(tried: Tried, nodes: int) -> Tried:
-    seen = tried.yes + tried.no
-    if seen <= nodes:
-        return tried
-    yes = round(nodes * tried.yes / seen)
-    return Tried(yes, nodes - yes)
+def _with_gpu(counts: Counts, gpu: Truth) -> Counts:
+    """What becomes of these nodes if their GPUs, too, have to suit."""
+    return Counts(no=counts.total) if gpu == "no" else Counts(0, counts.no, counts.yes + counts.unknown)
 
 
 def judged(counts: Counts, rules: Rules) -> Judged:
@@ -149,36 +138,22 @@ def judged(counts: Counts, rules: Rules) -> Judged:
     return Judged(counts.answer(rules), confidence, counts, counts.share, lower, upper)
 
 
-def tried_by_place(seen: Iterable[Seen]) -> dict[Place, Tried]:
-    """The observations of one image by place; an outcome that is neither yes nor no tells nothing."""
-    found: dict[Place, Tried] = {}
-    for row in seen:
-        yes = row.nodes if row.status in _OBSERVED_YES else 0
-        no = row.nodes if row.status in _OBSERVED_NO else 0
-        if yes or no:
-            place = (row.site_id, row.profile_id)
-            before = found.get(place, Tried(0, 0))
-            found[place] = Tried(before.yes + yes, before.no + no)
-    return found
-
-
 def match_sites(
     image: KnownImage, fleet: Fleet, predictions: Predictions, seen: Iterable[Seen], rules: Rules
 ) -> list[SiteMatch]:
     """One image at every site of the fleet, the sites with the most nodes that run it first."""
-    rows = list(seen)
-    by_site: dict[int, _AtSite] = {number: _AtSite() for number in fleet.sites}
-    tried = tried_by_place(rows)
-    wants_gpu = asks_of_gpus(image.need)
+    rows: dict[int, list[Seen]] = {number: [] for number in fleet.sites}
+    for row in seen:
+        if row.site_id in rows:
+            rows[row.site_id].append(row)
     start = predictions.of(image.need)
-    gpu = predictions.of(image.need, "gpu") if wants_gpu else {}
-    for place, nodes in fleet.nodes.items():
-        site, profile = place
-        by_site[site].add(nodes, start[profile], tried.get(place), gpu.get(profile))
-    for row in rows:
-        if (row.site_id, row.profile_id) in fleet.nodes:
-            by_site[row.site_id].saw(row)
-    found = [by_site[number].result(name, wants_gpu, rules) for number, name in fleet.sites.items()]
+    gpu = predictions.of(image.need, "gpu") if asks_of_gpus(image.need) else None
+    found = []
+    for number, name in fleet.sites.items():
+        profiles = fleet.at_site(number)
+        observed = _observed(rows[number], profiles)
+        predicted = _predicted(profiles, observed, start, gpu)
+        found.append(_site_match(name, sum(profiles.values()), observed, predicted, rules))
     return sorted(found, key=lambda match: (-match.start.counts.yes, match.start.counts.no, match.site))
 
 
@@ -187,71 +162,107 @@ def asks_of_gpus(need: Need) -> bool:
     return bool(need.cuda)
 
 
-_COLUMNS: dict[Truth, int] = {"yes": 0, "no": 1, "unknown": 2}
+class _Observed(NamedTuple):
+    """What tests of one image told at one site: nodes by profile, altogether, and why they failed by reason."""
+
+    ran: Mapping[int, int]
+    failed: Mapping[int, int]
+    counts: Counts
+    failures: Mapping[str, int]
+    newest: int
 
 
-class _AtSite:
-    """Sums up the places of one site: nodes [yes, no, unknown]."""
-
-    def __init__(self) -> None:
-        self.counts, self.predicted, self.gpu, self.observed = [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]
-        self.nodes = self.limited = self.newest = 0
-        self.reasons: dict[tuple[str | None, Truth, bool], int] = {}
-
-    def add(self, nodes: int, start: Outcome, tried: Tried | None, gpu: Outcome | None) -> None:
-        counts = settle(nodes, start.answer, tried)
-        self.nodes += nodes
-        _add(self.counts, counts)
-        self.predicted[_COLUMNS[start.answer]] += nodes
-        if start.answer != "yes":
-            self._because(start, nodes - sum(_fitted(tried, nodes)) if tried else nodes)
-        if gpu is not None:
-            _add(self.gpu, settle(nodes, start.answer, tried, gpu.answer))
-            self.limited += counts.yes if gpu.limit else 0
-            if gpu.answer != "yes":
-                self._because(gpu, counts.yes)
-
-    def _because(self, outcome: Outcome, nodes: int) -> None:
-        if nodes:
-            key = (outcome.reason, outcome.answer, False)
-            self.reasons[key] = self.reasons.get(key, 0) + nodes
-
-    def saw(self, row: Seen) -> None:
-        answer = _observed_answer(row)
-        self.observed[_COLUMNS[answer]] += row.nodes
-        if answer == "no":
-            key: tuple[str | None, Truth, bool] = (row.reason or None, "no", True)
-            self.reasons[key] = self.reasons.get(key, 0) + row.nodes
-        self.newest = max(row.newest, self.newest)
-
-    def result(self, name: str, wants_gpu: bool, rules: Rules) -> SiteMatch:
-        ranked = sorted(self.reasons.items(), key=lambda item: (item[0][1], -item[1], item[0][0] or ""))
-        return SiteMatch(
-            site=name,
-            nodes=self.nodes,
-            start=judged(Counts(*self.counts), rules),
-            predicted=Counts(*self.predicted),
-            observed=Counts(*self.observed),
-            gpu=judged(Counts(*self.gpu), rules) if wants_gpu else None,
-            limited=self.limited,
-            why_not=tuple(_why_not(key, nodes) for key, nodes in ranked[:_REASONS_SHOWN]),
-            newest=moment(self.newest) if self.newest else None,
-        )
+def _observed(rows: Iterable[Seen], profiles: Container[int]) -> _Observed:
+    """Of the profiles that are there now."""
+    ran: dict[int, int] = {}
+    failed: dict[int, int] = {}
+    failures: dict[str, int] = {}
+    unknown = newest = 0
+    for _, _, profile, status, reason, nodes, when in rows:
+        if profile not in profiles:
+            continue
+        newest = when if when > newest else newest
+        answer = _TOLD.get(status)
+        if answer == "yes":
+            ran[profile] = ran.get(profile, 0) + nodes
+        elif answer == "no":
+            failed[profile] = failed.get(profile, 0) + nodes
+            failures[reason] = failures.get(reason, 0) + nodes
+        else:
+            unknown += nodes
+    return _Observed(ran, failed, Counts(sum(ran.values()), sum(failed.values()), unknown), failures, newest)
 
 
-def _add(sums: list[int], counts: Counts) -> None:
-    sums[0] += counts[0]
-    sums[1] += counts[1]
-    sums[2] += counts[2]
+class _Predicted(NamedTuple):
+    """The nodes of one site with what is predicted of them, and why by outcome. `start`, `gpu`: after observation."""
+
+    alone: Counts
+    start: Counts
+    gpu: Counts | None
+    limited: int
+    why_not: Mapping[Outcome, int]
 
 
-def _observed_answer(row: Seen) -> Truth:
-    return "yes" if row.status in _OBSERVED_YES else "no" if row.status in _OBSERVED_NO else "unknown"
+def _predicted(
+    profiles: Mapping[int, int],
+    observed: _Observed,
+    start: Mapping[int, Outcome],
+    gpu: Mapping[int, Outcome] | None,
+) -> _Predicted:
+    alone: dict[Truth, int] = {"yes": 0, "no": 0, "unknown": 0}
+    settled: list[Counts] = []
+    with_gpus: list[Counts] = []
+    why_not: dict[Outcome, int] = {}
+    limited = 0
+    for profile, nodes in profiles.items():
+        outcome, ran, failed = start[profile], observed.ran.get(profile, 0), observed.failed.get(profile, 0)
+        answer = outcome.answer
+        counts = settle(nodes, answer, ran, failed)
+        settled.append(counts)
+        alone[answer] += nodes
+        if answer != "yes":
+            why_not[outcome] = why_not.get(outcome, 0) + max(0, nodes - ran - failed)
+        if gpu is None:
+            continue
+        outcome = gpu[profile]
+        if outcome.answer != "yes":
+            why_not[outcome] = why_not.get(outcome, 0) + counts.yes
+            counts = _with_gpu(counts, outcome.answer)
+        elif outcome.limit:
+            limited += counts.yes
+        with_gpus.append(counts)
+    total = None if gpu is None else total_of(with_gpus)
+    return _Predicted(Counts(**alone), total_of(settled), total, limited, why_not)
 
 
-def _why_not(key: tuple[str | None, Truth, bool], nodes: int) -> WhyNot:
-    code, answer, observed = key
-    return WhyNot(explain_reason(code or "not_known"), answer, nodes, observed)
+def total_of(counts: Iterable[Counts]) -> Counts:
+    """All of them together."""
+    return Counts(*map(sum, zip(*counts, strict=True)))
+
+
+def _site_match(name: str, nodes: int, observed: _Observed, predicted: _Predicted, rules: Rules) -> SiteMatch:
+    return SiteMatch(
+        site=name,
+        nodes=nodes,
+        start=judged(predicted.start, rules),
+        predicted=predicted.alone,
+        observed=observed.counts,
+        gpu=None if predicted.gpu is None else judged(predicted.gpu, rules),
+        limited=predicted.limited,
+        why_not=_why_not(predicted.why_not, observed.failures),
+        newest=moment(observed.newest) if observed.newest else None,
+    )
+
+
+def _why_not(predicted: Mapping[Outcome, int], failures: Mapping[str, int]) -> tuple[WhyNot, ...]:
+    """What forbids before what is not known, the most nodes first."""
+    found = [(outcome.answer, -nodes, outcome.reason or "", False) for outcome, nodes in predicted.items() if nodes]
+    found += [("no", -nodes, code, True) for code, nodes in failures.items()]
+    found.sort()
+    return tuple(
+        WhyNot(explain_reason(code or "not_known"), answer, -nodes, observed)
+        for answer, nodes, code, observed in found[:_REASONS_SHOWN]
+    )
 
 
 def disagreements(
@@ -261,17 +272,19 @@ def disagreements(
 
     `most`: no more than so many.
     """
-    rows = [row for row in seen if (row.site_id, row.profile_id) in fleet.nodes and _contradicts(row, start)]
+    contrary = {profile: _CONTRARY.get(outcome.answer, "nothing") for profile, outcome in start.items()}
+    rows = [
+        row
+        for row in seen
+        if _TOLD.get(row.status) == contrary.get(row.profile_id, "nothing")
+        and (row.site_id, row.profile_id) in fleet.nodes
+    ]
     rows.sort(key=lambda row: (-row.nodes, fleet.sites[row.site_id]))
     return [_disagreement(image, fleet, start[row.profile_id], row) for row in rows[:most]]
 
 
-def _contradicts(row: Seen, start: Mapping[int, Outcome]) -> bool:
-    return {_observed_answer(row), start[row.profile_id].answer} == {"yes", "no"}
-
-
 def _disagreement(image: KnownImage, fleet: Fleet, predicted: Outcome, row: Seen) -> Disagreement:
-    reasons = (predicted.reason, _observed_answer(row), row.reason or None)
+    reasons = (predicted.reason, _TOLD[row.status], row.reason or None)
     nodes = fleet.nodes[row.site_id, row.profile_id]
     site = fleet.sites[row.site_id]
     return Disagreement(image.reference, site, predicted.answer, *reasons, row.nodes, nodes, moment(row.newest))

@@ -10,8 +10,8 @@ import orjson
 from sqlalchemy import Connection, Text, case, cast, func, select
 
 from site_db import tables
-from site_db.images.fleet import Fleet, KnownImage, Place
-from site_db.images.matching import Counts, Tried, settle
+from site_db.images.fleet import Fleet, KnownImage, Place, many_rows, number_of, numbered_place
+from site_db.images.matching import Counts, settle
 from site_db.images.needs import Need, Predictions
 from site_db.images.nvidia import Truth
 from site_db.site_reports import SiteReportPart
@@ -20,7 +20,8 @@ _COUNTS = tables.image_counts.c
 
 Answers = tuple[Truth, Truth]  # whether it starts, whether what it asks of GPUs is met
 
-Tests = list[tuple[Place, int, int]]  # each place once, with the nodes there that ran an image, and those that did not
+# By the number of a place, each once: the nodes there that ran an image, and those that did not.
+Tests = Iterable[tuple[int, int, int]]
 Observed = Mapping[int, Tests]
 
 
@@ -83,7 +84,7 @@ def read_observed(connection: Connection, since: int, site_ids: Sequence[int] | 
     """What was observed of all images since then."""
     ran = case((_COUNTS.status == "ok", _COUNTS.nodes), else_=0)
     # One row an image, its numbers joined by commas: to read them so takes half as long as a row for each.
-    columns = (_COUNTS.site_id, _COUNTS.profile_id, ran, _COUNTS.nodes - ran)
+    columns = (numbered_place(_COUNTS.site_id, _COUNTS.profile_id), ran, _COUNTS.nodes - ran)
     query = (
         select(_COUNTS.image_id, *(func.aggregate_strings(cast(column, Text), ",") for column in columns))
         .where(_COUNTS.newest >= since, _COUNTS.status.in_(("ok", "fail", "timeout")))
@@ -91,17 +92,15 @@ def read_observed(connection: Connection, since: int, site_ids: Sequence[int] | 
     )
     if site_ids is not None:
         query = query.where(_COUNTS.site_id.in_(site_ids))
-    return {row[0]: _tests(*row[1:]) for row in connection.execute(query)}
+    return {row[0]: _tests(*row[1:]) for row in many_rows(connection, query)}
 
 
 def _tests(*columns: str) -> Tests:
-    sites, profiles, ran, failed = (orjson.loads(f"[{column}]") for column in columns)
-    places = list(zip(sites, profiles, strict=True))
-    rows = list(zip(places, ran, failed, strict=True))
+    places, ran, failed = (orjson.loads(f"[{column}]") for column in columns)
     if len(set(places)) == len(places):
-        return rows
-    merged: dict[Place, tuple[Place, int, int]] = {}
-    for place, yes, no in rows:  # there is one for each outcome and reason
+        return list(zip(places, ran, failed, strict=True))
+    merged: dict[int, tuple[int, int, int]] = {}
+    for place, yes, no in zip(places, ran, failed, strict=True):  # there is one for each outcome and reason
         before = merged.get(place, (place, 0, 0))
         merged[place] = (place, before[1] + yes, before[2] + no)
     return list(merged.values())
@@ -114,38 +113,41 @@ def make_matrix(
     answers = _Answers(fleet, predictions, gpu)
     rows = {image.id: answers.predicted_row(image) for image in images}
     index = {number: position for position, number in enumerate(fleet.sites)}
-    places = {place: (nodes, index[place[0]]) for place, nodes in fleet.nodes.items()}
+    places = {number_of(place): (nodes, index[place[0]], place[1]) for place, nodes in fleet.nodes.items()}
     for number, row in rows.items():
         _correct(row, observed.get(number, ()), answers.of(row.image.need), places)
     return Matrix(now, tuple(fleet.sites.values()), tuple(rows[image.id] for image in images))
 
 
-def _correct(
-    row: Row,
-    tried: Iterable[tuple[Place, int, int]],
-    answers: Mapping[int, Answers],
-    places: Mapping[Place, tuple[int, int]],
-) -> None:
-    """Let what was observed of one image outweigh what is predicted; `places`: nodes, and the position of the site."""
-    observed = row.observed
+def _correct(row: Row, tried: Tests, said: "_Said", places: Mapping[int, tuple[int, int, int]]) -> None:
+    """Let what was observed of one image outweigh what is predicted.
+
+    `places`: by their numbers the nodes, the position of the site, and the profile.
+    """
+    observed, good, bad = row.observed, said.good, said.bad
     # This runs for hundreds of thousands of rows, most of which came out as predicted: those are told by sets.
-    good = {profile for profile, answer in answers.items() if _as_predicted(answer, 1, 0)}
-    bad = {profile for profile, answer in answers.items() if _as_predicted(answer, 0, 1)}
     for place, yes, no in tried:
         found = places.get(place)
         if found is None:
             continue
-        nodes, position = found
-        profile = place[1]
+        nodes, position, profile = found
         seen = yes + no
         observed[position] += seen if seen < nodes else nodes
-        if (not no and profile in good) or (not yes and profile in bad):
+        if profile in (bad if no else good) and not (yes and no):
             continue
-        start, gpu = answers[profile]
-        old, new = settle(nodes, start, None, gpu), settle(nodes, start, Tried(yes, no), gpu)
+        start, gpu = said.answers[profile]
+        old, new = settle(nodes, start, gpu=gpu), settle(nodes, start, yes, no, gpu)
         row.yes[position] += new[0] - old[0]
         row.no[position] += new[1] - old[1]
         row.unknown[position] += new[2] - old[2]
+
+
+class _Said(NamedTuple):
+    """What the profiles say to a need. On `good` ones it changes nothing that the image ran, on `bad` ones that it failed."""
+
+    answers: Mapping[int, Answers]
+    good: frozenset[int]
+    bad: frozenset[int]
 
 
 def _as_predicted(answer: Answers, yes: int, no: int) -> bool:
@@ -160,10 +162,10 @@ class _Answers:
     def __init__(self, fleet: Fleet, predictions: Predictions, gpu: bool) -> None:
         self._fleet, self._predictions, self._gpu = fleet, predictions, gpu
         self._index = {number: position for position, number in enumerate(fleet.sites)}
-        self._found: dict[Need, dict[int, Answers]] = {}
+        self._found: dict[Need, _Said] = {}
         self._columns: dict[Need, tuple[list[int], list[int], list[int]]] = {}
 
-    def of(self, need: Need) -> dict[int, Answers]:
+    def of(self, need: Need) -> _Said:
         """The answers of every profile."""
         if need not in self._found:
             start = self._predictions.of(need)
@@ -171,19 +173,21 @@ class _Answers:
             pairs = {
                 number: (outcome.answer, gpu[number].answer if gpu else "yes") for number, outcome in start.items()
             }
-            self._found[need] = pairs
+            good = frozenset(number for number, pair in pairs.items() if _as_predicted(pair, 1, 0))
+            bad = frozenset(number for number, pair in pairs.items() if _as_predicted(pair, 0, 1))
+            self._found[need] = _Said(pairs, good, bad)
         return self._found[need]
 
     def predicted_row(self, image: KnownImage) -> Row:
         """The row of an image that nobody tried."""
         if image.need not in self._columns:
-            self._columns[image.need] = self._sums(self.of(image.need))
+            self._columns[image.need] = self._sums(self.of(image.need).answers)
         yes, no, unknown = self._columns[image.need]
         return Row(image, list(yes), list(no), list(unknown), [0] * len(self._index))
 
     def _sums(self, answers: Mapping[int, Answers]) -> tuple[list[int], list[int], list[int]]:
         columns = tuple([0] * len(self._index) for _ in range(3))
-        column_of = {number: columns[settle(1, pair[0], None, pair[1]).index(1)] for number, pair in answers.items()}
+        column_of = {number: columns[settle(1, pair[0], gpu=pair[1]).index(1)] for number, pair in answers.items()}
         for (site, profile), nodes in self._fleet.nodes.items():
             column_of[profile][self._index[site]] += nodes
         return columns  # type: ignore[return-value]  # three of them
@@ -224,17 +228,19 @@ def _running(
     found = {}
     for image in images:
         if image.need not in predicted:
-            said = answers.of(image.need)
+            said = answers.of(image.need).answers
             yes = {profile for profile, pair in said.items() if pair == ("yes", "yes")}
             predicted[image.need] = {place: nodes for place, nodes in fleet.nodes.items() if place[1] in yes}
         found[image.id] = dict(predicted[image.need])
+    places = {number_of(place): (place, nodes) for place, nodes in fleet.nodes.items()}
     for image in images:
-        said, running = answers.of(image.need), found[image.id]
-        for place, ran, failed in observed.get(image.id, ()):
-            nodes = fleet.nodes.get(place)
-            if nodes is not None and not _as_predicted(said[place[1]], ran, failed):
-                start, gpu = said[place[1]]
-                running[place] = settle(nodes, start, Tried(ran, failed), gpu).yes
+        pairs, running = answers.of(image.need).answers, found[image.id]
+        for number, ran, failed in observed.get(image.id, ()):
+            if number in places:
+                place, nodes = places[number]
+                start, gpu = pairs[place[1]]
+                if not _as_predicted((start, gpu), ran, failed):
+                    running[place] = settle(nodes, start, ran, failed, gpu).yes
     return found
 
 

@@ -7,22 +7,19 @@ only where nothing forbids does something that is not known make the answer unkn
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from site_db import cuda, cuda_reach
 from site_db.cuda import Version
 from site_db.images.elf import LEVELS
 from site_db.images.model import Requirements
 from site_db.images.naming import cvmfs_repository_of, kind_of
+from site_db.images.node_kinds import FEATURES, YES, NodeKind, Outcome, Profile, node_kind, worst
 from site_db.images.nvidia import Gpu, Truth, WrongRequirement, met, needed_cuda, parse_requirement
 
-Profile = Mapping[str, Any]
 Question = Literal["start", "gpu"]
 
 NOT_INSPECTED = "image_not_inspected"
-_FEATURES = {"sandbox": "sandbox", "sif": "sif", "oci": "registry"}
-# Unpacked at each start: slow, and it takes scratch space, but the job has its image.
-_RUNS_ANYWAY = frozenset({"sif_converted_to_sandbox"})
 _ALSO_RUNS = {"x86_64": frozenset({"x86_64", "i686"})}
 
 
@@ -44,23 +41,12 @@ class Need:
     compat: Version | None = None
 
 
-class Outcome(NamedTuple):
-    """An answer, and the reason where it is not yes. `limit`: what holds although it is yes."""
-
-    answer: Truth
-    reason: str | None = None
-    limit: str | None = None
-
-
-YES = Outcome("yes")
-
-
 def need_of(reference: str, requirements: Requirements) -> Need:
     """The need of an image with this reference and these facts."""
     kernel, conditions = requirements.value("kernel"), requirements.value("cuda")
     libc = requirements.value("libc") or ""
     return Need(
-        kind=requirements.value("kind") if requirements.value("kind") in _FEATURES else kind_of(reference),
+        kind=requirements.value("kind") if requirements.value("kind") in FEATURES else kind_of(reference),
         repository=cvmfs_repository_of(reference),
         arch=requirements.value("arch"),
         microarch=_level_of(requirements),
@@ -88,100 +74,83 @@ def _level_of(requirements: Requirements) -> str | None:
 
 def predict(need: Need, profile: Profile, question: Question) -> Outcome:
     """Whether nodes of this profile start the image, or (gpu) also meet what it asks of GPUs."""
-    outcomes = [check(value_of(need), profile) for value_of, check in CHECKS[question]]
-    return worst(outcomes)
+    node = node_kind(profile)
+    return worst(check(value_of(need), node) for value_of, check in CHECKS[question])
 
 
-def worst(outcomes: list[Outcome]) -> Outcome:
-    """The first no, else the first unknown, else yes with its limits."""
-    for answer in ("no", "unknown"):
-        for outcome in outcomes:
-            if outcome.answer == answer:
-                return outcome
-    return next((outcome for outcome in outcomes if outcome.limit), YES)
+_UNTOLD, _UNKNOWN = Outcome("unknown", NOT_INSPECTED), Outcome("unknown")
+
+# --- one check a row: what of the need it looks at, and how it judges that on a kind of node -------------------------------
 
 
-# --- one check a row: what of the need it looks at, and how it judges that on a profile ------------------------------------
+def _runtime(_value: None, node: NodeKind) -> Outcome:
+    return node.runtime
 
 
-def _runtime(_value: None, profile: Profile) -> Outcome:
-    found = profile["singularity"]
-    if found["usable"] is None:
-        return Outcome("unknown", found["reason"])
-    return YES if found["usable"] else Outcome("no", found["reason"])
+def _kind(kind: str | None, node: NodeKind) -> Outcome:
+    return _UNTOLD if kind is None else node.features[kind]
 
 
-def _kind(kind: str | None, profile: Profile) -> Outcome:
-    if kind is None:
-        return Outcome("unknown", NOT_INSPECTED)
-    check = profile["singularity"]["features"].get(_FEATURES[kind], {"status": "unknown", "reason": None})
-    return YES if check["reason"] in _RUNS_ANYWAY else _of_check(check)
-
-
-def _repository(name: str | None, profile: Profile) -> Outcome:
+def _repository(name: str | None, node: NodeKind) -> Outcome:
     """Whether a path outside CVMFS is there, nobody predicts; only its test on the node tells."""
     if name is None:
         return YES
-    if profile["cvmfs"]["kind"] == "none":
+    if not node.has_cvmfs:
         return Outcome("no", "cvmfs_not_mounted")
-    check = profile["cvmfs"]["repositories"].get(name)
-    return _of_check(check) if check else Outcome("unknown", "not_requested")
+    return node.repositories.get(name) or Outcome("unknown", "not_requested")
 
 
-def _arch(arch: str | None, profile: Profile) -> Outcome:
-    found = profile["host"]["arch"]
+def _arch(arch: str | None, node: NodeKind) -> Outcome:
+    found = node.arch
     if arch is None:
-        return Outcome("unknown", NOT_INSPECTED)
+        return _UNTOLD
     if found is None:
-        return Outcome("unknown")
+        return _UNKNOWN
     runs = arch == found or arch in _ALSO_RUNS.get(found, ())
     return YES if runs else Outcome("no", "image_wrong_arch")
 
 
-def _microarch(needed: str | None, profile: Profile) -> Outcome:
-    if profile["host"]["arch"] != "x86_64":  # only x86-64 has levels
+def _microarch(needed: str | None, node: NodeKind) -> Outcome:
+    if node.arch != "x86_64":  # only x86-64 has levels
         return YES
-    found = profile["host"]["microarch"]
+    found = node.microarch
     if needed is None:
-        return YES if found == LEVELS[-1] else Outcome("unknown", NOT_INSPECTED)
+        return YES if found == LEVELS[-1] else _UNTOLD
     if found not in LEVELS:
-        return YES if needed == LEVELS[0] else Outcome("unknown")
+        return YES if needed == LEVELS[0] else _UNKNOWN
     return YES if LEVELS.index(found) >= LEVELS.index(needed) else Outcome("no", "image_needs_newer_cpu")
 
 
-def _kernel(needed: Version | None, profile: Profile) -> Outcome:
-    found = profile["host"]["kernel"]
+def _kernel(needed: Version | None, node: NodeKind) -> Outcome:
+    found = node.kernel
     if needed is None:
         return YES
     if not found:
-        return Outcome("unknown")
-    return YES if cuda.compare(tuple(found), needed[: len(found)]) >= 0 else Outcome("no", "image_needs_newer_kernel")
+        return _UNKNOWN
+    return YES if _reaches(found, needed[: len(found)]) else Outcome("no", "image_needs_newer_kernel")
 
 
-def _gpu_there(_value: None, profile: Profile) -> Outcome:
-    found = profile["gpus"]
-    if found["reason"] == "gpu_none" or (found["status"] == "ok" and not found["devices"]):
-        return Outcome("no", "gpu_none")
-    outcomes = [_of_check(found), _of_check(found["container"])]
-    return worst(outcomes)
+def _gpu_there(_value: None, node: NodeKind) -> Outcome:
+    return node.gpu_there
 
 
-def _gpu_library(glibc: Version | None, profile: Profile) -> Outcome:
-    needed = cuda.parse_version(profile["gpus"]["driver_libraries_glibc"])
+def _gpu_library(glibc: Version | None, node: NodeKind) -> Outcome:
+    needed = node.driver_glibc
     if needed is None or glibc is None:
         return YES
-    return YES if cuda.compare(glibc, needed) >= 0 else Outcome("no", "gpu_library_glibc_too_new")
+    return YES if _reaches(glibc, needed) else Outcome("no", "gpu_library_glibc_too_new")
 
 
-def _cuda(needed: tuple[tuple[str, ...] | None, Version | None], profile: Profile) -> Outcome:
+def _cuda(needed: tuple[tuple[str, ...] | None, Version | None], node: NodeKind) -> Outcome:
     texts, bundled = needed
     if texts is None:
-        return Outcome("unknown", NOT_INSPECTED)
-    if not texts:
-        return YES
-    devices = profile["gpus"]["devices"]
-    data_center = bool(devices) and all(cuda_reach.is_data_center(device["model"]) for device in devices)
-    return _cuda_on(texts, gpu_of(profile), bundled if data_center else None)
+        return _UNTOLD
+    return _cuda_on(texts, node.gpu, bundled if node.data_center else None) if texts else YES
+
+
+@functools.lru_cache(maxsize=4096)  # hundreds of kinds of nodes have a handful of kernels
+def _reaches(version: Version, least: Version) -> bool:
+    return cuda.compare(version, least) >= 0
 
 
 @functools.lru_cache(maxsize=4096)  # hundreds of profiles have a handful of sorts of GPUs
@@ -218,23 +187,8 @@ def _brings(bundled: Version, wanted: Version, driver: Version) -> bool:
     return bool(has and forward and cuda.compare(has, wanted) >= 0 and cuda.compare(forward, wanted) >= 0)
 
 
-def gpu_of(profile: Profile) -> Gpu:
-    """What the GPUs of a profile are, as the toolkit sees them; CUDA by the driver's own word, else by the table."""
-    found = profile["gpus"]
-    driver = cuda.parse_version(found["driver_version"])
-    version = cuda.parse_version(found["cuda_version"]) or (cuda.cuda_of_driver(driver) if driver else None)
-    capabilities = [cuda.parse_version(device["compute_capability"]) for device in found["devices"]]
-    known = [capability for capability in capabilities if capability]
-    return Gpu(version, driver, min(known) if known and len(known) == len(capabilities) else None)
-
-
-def _of_check(check: Mapping[str, Any]) -> Outcome:
-    if check["status"] == "ok":
-        return YES
-    return Outcome("no" if check["status"] in ("fail", "timeout") else "unknown", check["reason"])
-
-
-Check = tuple[Callable[[Need], Any], Callable[[Any, Profile], Outcome]]
+Judge = Callable[[Any, NodeKind], Outcome]
+Check = tuple[Callable[[Need], Any], Judge]
 _START: tuple[Check, ...] = (
     (lambda _need: None, _runtime),
     (lambda need: need.repository, _repository),
@@ -252,25 +206,25 @@ CHECKS: dict[Question, tuple[Check, ...]] = {"start": _START, "gpu": _GPU}
 
 
 class Predictions:
-    """What each of some profiles says to each need, every distinct value of a need judged once."""
+    """What each of some kinds of nodes says to each need, every distinct value of a need judged once."""
 
-    def __init__(self, profiles: Mapping[int, Profile]) -> None:
-        self._profiles = profiles
-        self._judged: dict[tuple[Callable[[Any, Profile], Outcome], Any], dict[int, Outcome]] = {}
+    def __init__(self, nodes: Mapping[int, NodeKind]) -> None:
+        self._nodes = nodes
+        self._judged: dict[tuple[Judge, Any], list[Outcome]] = {}
         self._needs: dict[tuple[Need, Question], dict[int, Outcome]] = {}
 
     def of(self, need: Need, question: Question = "start") -> dict[int, Outcome]:
-        """The outcome for every profile, by its number."""
+        """The outcome for every kind of node, by its number."""
         found = self._needs.get((need, question))
         if found is None:
             columns = [self._column(check, value_of(need)) for value_of, check in CHECKS[question]]
-            found = {number: worst([column[number] for column in columns]) for number in self._profiles}
+            found = dict(zip(self._nodes, map(worst, zip(*columns, strict=True)), strict=True))
             self._needs[need, question] = found
         return found
 
-    def _column(self, check: Callable[[Any, Profile], Outcome], value: object) -> dict[int, Outcome]:
+    def _column(self, check: Judge, value: object) -> list[Outcome]:
         found = self._judged.get((check, value))
         if found is None:
-            found = {number: check(value, profile) for number, profile in self._profiles.items()}
+            found = [check(value, node) for node in self._nodes.values()]
             self._judged[check, value] = found
         return found

@@ -20,7 +20,15 @@ from site_db.images.fleet import (
     select_images,
     site_ids,
 )
-from site_db.images.matching import Counts, Disagreement, Judged, SiteMatch, disagreements, judged, match_sites
+from site_db.images.matching import (
+    Disagreement,
+    Judged,
+    SiteMatch,
+    disagreements,
+    judged,
+    match_sites,
+    total_of,
+)
 from site_db.images.matrix import Matrix, Pick, make_matrix, pick, read_observed
 from site_db.images.needs import Predictions
 from site_db.images.selection import Condition
@@ -143,7 +151,7 @@ def match_image(store: Store, name: str, now: datetime, rules: Rules | None = No
         fleet = read_fleet(connection, reports_since(now, rules))
         seen = read_seen(connection, since, image.id)
         coverage = _coverage(connection, since, image.id).get(image.id)
-    predictions = Predictions(fleet.profiles)
+    predictions = Predictions(fleet.kinds)
     sites = match_sites(image, fleet, predictions, seen, rules)
     gpus = [match.gpu.counts for match in sites if match.gpu]
     found = disagreements(image, fleet, predictions.of(image.need), seen, _SHOWN_DISAGREEMENTS)
@@ -153,8 +161,8 @@ def match_image(store: Store, name: str, now: datetime, rules: Rules | None = No
         generated_at=now,
         window_days=rules.window_days,
         requirements=image.requirements.to_dict(),
-        total=judged(_sum(match.start.counts for match in sites), rules),
-        total_gpu=judged(_sum(gpus), rules) if gpus else None,
+        total=judged(total_of(match.start.counts for match in sites), rules),
+        total_gpu=judged(total_of(gpus), rules) if gpus else None,
         coverage=coverage,
         sites=tuple(sites),
         disagreements=tuple(found),
@@ -172,7 +180,7 @@ def images_at_site(store: Store, name: str, now: datetime, rules: Rules | None =
     by_image: dict[int, list[Any]] = {}
     for row in seen:
         by_image.setdefault(row.image_id, []).append(row)
-    predictions = Predictions(fleet.profiles)
+    predictions = Predictions(fleet.kinds)
     found = [
         SiteImage(
             image.reference, image.names, match_sites(image, fleet, predictions, by_image.get(image.id, []), rules)[0]
@@ -201,7 +209,7 @@ def image_matrix(store: Store, now: datetime, wanted: Wanted, rules: Rules | Non
         images = _wanted_images(connection, wanted)
         fleet = read_fleet(connection, reports_since(now, rules), numbers)
         observed = read_observed(connection, observations_since(now), numbers)
-    return make_matrix(images, fleet, Predictions(fleet.profiles), observed, now, wanted.gpu)
+    return make_matrix(images, fleet, Predictions(fleet.kinds), observed, now, wanted.gpu)
 
 
 def all_disagreements(store: Store, now: datetime, wanted: Wanted, rules: Rules | None = None) -> list[Disagreement]:
@@ -213,7 +221,7 @@ def all_disagreements(store: Store, now: datetime, wanted: Wanted, rules: Rules 
         images = {image.id: image for image in _wanted_images(connection, wanted)}
         fleet = read_fleet(connection, reports_since(now, rules), numbers)
         seen = read_seen(connection, observations_since(now), site_ids=numbers)
-    predictions = Predictions(fleet.profiles)
+    predictions = Predictions(fleet.kinds)
     for row in seen:
         if row.image_id in images:
             image = images[row.image_id]
@@ -229,7 +237,7 @@ def pick_images(store: Store, now: datetime, wanted: Wanted, rules: Rules | None
         images = _wanted_images(connection, wanted)
         fleet = read_fleet(connection, reports_since(now, rules), numbers)
         observed = read_observed(connection, observations_since(now), numbers)
-    return pick(images, fleet, Predictions(fleet.profiles), observed, wanted.gpu)
+    return pick(images, fleet, Predictions(fleet.kinds), observed, wanted.gpu)
 
 
 def known_image(store: Store, name: str) -> KnownImage:
@@ -271,10 +279,3 @@ def _coverage(connection: Connection, since: int, image_id: int | None = None) -
 
 def _listing(image: KnownImage, catalogues: Iterable[str], coverage: Coverage | None) -> Listing:
     return Listing(image.reference, image.names, tuple(catalogues), image.requirements.to_dict(), coverage)
-
-
-def _sum(counts: Iterable[Counts]) -> Counts:
-    total = Counts()
-    for each in counts:
-        total = total.plus(each)
-    return total

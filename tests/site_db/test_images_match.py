@@ -13,9 +13,10 @@ from site_db import tables
 from site_db.cuda import compatible_driver, cuda_of_driver, toolkit_driver
 from site_db.errors import AmbiguousName, UnknownName
 from site_db.images import recording
-from site_db.images.matching import Counts, Tried, settle
+from site_db.images.matching import Counts, settle, total_of
 from site_db.images.model import Fact, Requirements
 from site_db.images.needs import Predictions, Question, need_of, predict
+from site_db.images.node_kinds import node_kind
 from site_db.images.nvidia import Gpu, Truth, WrongRequirement, met, parse_requirement, requirement_texts
 from site_db.images.registering import Given, add_image
 from site_db.images.selection import WrongCondition, parse_conditions
@@ -224,7 +225,7 @@ ANSWERS = st.sampled_from(["yes", "no", "unknown"])
 
 @given(st.integers(0, 50), ANSWERS, st.integers(0, 60), st.integers(0, 60), ANSWERS)
 def test_nodes_are_neither_lost_nor_made(nodes: int, start: Truth, yes: int, no: int, gpu: Truth):
-    counts = settle(nodes, start, Tried(yes, no) if yes or no else None, gpu)
+    counts = settle(nodes, start, yes, no, gpu)
     assert counts.total == nodes
     assert min(counts) >= 0
 
@@ -232,9 +233,9 @@ def test_nodes_are_neither_lost_nor_made(nodes: int, start: Truth, yes: int, no:
 @given(st.integers(1, 50), ANSWERS, st.integers(0, 50), st.integers(0, 50))
 def test_what_was_observed_counts_and_the_rest_follows_the_prediction(nodes: int, start: Truth, yes: int, no: int):
     yes, no = min(yes, nodes), min(no, nodes - min(yes, nodes))
-    counts = settle(nodes, start, Tried(yes, no))
+    counts = settle(nodes, start, yes, no)
     rest = nodes - yes - no
-    assert counts == Counts(yes, no, 0).plus(settle(rest, start, None))
+    assert counts == total_of([Counts(yes, no, 0), settle(rest, start)])
 
 
 def add_nodes(store: Store, site: str, case: str, numbers: range, images: list[Any], **changes: object) -> None:
@@ -373,7 +374,7 @@ def test_a_condition_that_is_none_is_refused_in_words_or_never_holds(text: str):
 def test_every_distinct_need_is_judged_once_and_alike():
     cases = ("healthy", "gpu", "no_userns", "cvmfs_hung", "deadline")
     profiles = {number: profile_of(sample_report(case)) for number, case in enumerate(cases)}
-    predictions = Predictions(profiles)
+    predictions = Predictions({number: node_kind(profile) for number, profile in profiles.items()})
     for changes in ({}, {"arch": "aarch64"}, {"cuda": ["cuda>=12.6"]}, {"microarch": None}):
         need = need_of(ON_CVMFS, facts(**changes))
         for question in ("start", "gpu"):
