@@ -15,6 +15,10 @@ COMMANDS = {
         "reports.serve_command:serve",
         "Run the collector, its API and its page until it is stopped (SIGTERM or Ctrl-C).",
     ),
+    "worker": Lazy(
+        "reports.worker_command:worker",
+        "Store reports from the queue until stopped: SIGTERM or Ctrl-C finish the group under way.",
+    ),
     "ingest": Lazy("reports.ingest_command:ingest", "Store reports from files, folders and standard input (-)."),
     "harvest": Lazy(
         "reports.harvest_commands:harvest",

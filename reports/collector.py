@@ -27,7 +27,8 @@ from reports.pages.centre import Centre
 from reports.pages.kept import Kept
 from reports.pages.routes import Pages
 from reports.problems import HttpProblem
-from reports.receiving import Receiver, caller_of
+from reports.readiness import Queue, check_ready, watch_queue
+from reports.receiving import Accepting, Receiver, caller_of
 from reports.safe_text import escaped_json
 from reports.settings import Settings
 from reports.tokens.authorizer import TokenAuthorizer
@@ -59,23 +60,28 @@ def create_app(
     authorizer: Authorizer | None = None,
     now: Callable[[], datetime] = utc_now,
     disk: Disk | None = None,
+    writer: Accepting | None = None,
+    queue: Queue | None = None,
 ) -> Starlette:
-    """The application over an open store. It owns a Writer, which it drains when it stops; the store stays open.
+    """The application over an open store. Reports go to `queue` or else to `writer` (or else a Writer of the store), which
+    it drains when it stops; the store stays open.
 
     `state.metrics` and `state.settings` are for the server that runs it.
     """
     settings = settings or Settings()
     authorizer = authorizer or OpenAuthorizer()
-    writer = Writer(store)
+    writer = queue or writer or Writer(store)
     metrics = Metrics()
     disk = disk or Disk(_written_folders(store), settings.disk_free_bytes)
     receiver = Receiver(writer, authorizer, settings, metrics, disk)
     _watch(metrics, writer, receiver, disk, authorizer)
+    if queue:
+        watch_queue(metrics, queue)
     reader = _Reader(authorizer, metrics)
     rows = [
         Row("/api/v1/reports", receiver.post, RECEIVE, "POST"),
         *_data_rows(store, reader, now),
-        *_own_rows(store, metrics, reader, disk),
+        *_own_rows(metrics, reader, lambda: check_ready(store, disk, queue)),
         *_page_rows(Pages(Centre(store, now, Kept(store), metrics.text)), reader),
     ]
     described = (Described(row.path, row.method, row.operation) for row in rows if row.operation)
@@ -110,7 +116,7 @@ def _written_folders(store: Store) -> list[Path]:
     return [Path(tempfile.gettempdir()), *database]
 
 
-def _watch(metrics: Metrics, writer: Writer, receiver: Receiver, disk: Disk, authorizer: Authorizer) -> None:
+def _watch(metrics: Metrics, writer: Accepting, receiver: Receiver, disk: Disk, authorizer: Authorizer) -> None:
     metrics.watch("queue_reports", "Reports that wait for their commit", lambda: writer.pending)
     metrics.watch("posts", "Requests with reports that are being answered", lambda: receiver.present)
     metrics.watch("disk_free_bytes", "Free where bodies and the database are written", lambda: disk.free_bytes)
@@ -232,15 +238,12 @@ def _changes_rows(store: Store, reader: _Reader, now: Callable[[], datetime]) ->
     ]
 
 
-def _own_rows(store: Store, metrics: Metrics, reader: _Reader, disk: Disk) -> list[Row]:
+def _own_rows(metrics: Metrics, reader: _Reader, check: Callable[[], Awaitable[dict[str, Any]]]) -> list[Row]:
     async def healthy(_request: Request) -> Response:
         return _json({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
-        if disk.is_short:
-            raise HttpProblem.try_again("disk", "there is too little free space to take reports", 60)
-        await run_sync(store.ping)
-        return _json({"status": "ready"})
+        return _json(await check())
 
     measured = reader.page(
         lambda _request: metrics.text(), lambda text: Response(text, headers={"Content-Type": CONTENT_TYPE})
@@ -248,7 +251,7 @@ def _own_rows(store: Store, metrics: Metrics, reader: _Reader, disk: Disk) -> li
 
     return [
         Row("/healthz", healthy, Operation("Is this process alive", "It is")),
-        Row("/readyz", ready, Operation("Can it store reports", "It can", refusals=(503,))),
+        Row("/readyz", ready, Operation("Can it take reports", "It can", refusals=(503,))),
         Row("/metrics", measured, Operation("Figures for Prometheus", "The figures", "text/plain", refusals=_REFUSALS)),
     ]
 

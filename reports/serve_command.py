@@ -1,5 +1,8 @@
 """`site-db serve`: the collector from the command line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +11,15 @@ import click
 from reports import serving
 from reports.collector import create_app
 from reports.logs import FORMATS, log_to_stderr
+from reports.queue.options import choose_queue, queue_options
+from reports.queue.settings import QueueSettings
 from reports.serve_configuration import Configuration, read_configuration
 from reports.session import Session, common_options
 from reports.settings import Settings
+from site_db.known_reports import known_reports
+from site_db.store import Store
+from site_db.store_process import StoreProcess
+from site_db.writer import Writer
 
 DEFAULT_PORT = 8642
 _session = click.make_pass_decorator(Session, ensure=True)
@@ -35,31 +44,47 @@ class _Chosen(NamedTuple):
 @click.option("--tls-key", type=_file, metavar="FILE", help="Its private key (PEM).")
 @click.option("--log-format", type=click.Choice(FORMATS), help="How to write the log on stderr.  [default: text]")
 @click.option("--open", "is_open", is_flag=True, help="No tokens, and listen beyond this machine: anyone may write.")
+@queue_options
 @common_options
 @_session
 def serve(session: Session, /, config_file: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's options
     """Run the collector, its API and its page until it is stopped (SIGTERM or Ctrl-C).
 
     Without tokens in the configuration it takes reports from everybody who reaches the address, so it listens on this
-    machine only.
+    machine only. With a queue they are published there, and `site-db worker` stores them.
 
     \b
     Examples:
       site-db serve
       site-db serve --config /etc/site-db/serve.toml
       site-db --database postgresql+psycopg://sitedb@db/sitedb serve --config serve.toml --port 443
+      site-db serve --queue amqp://site-db@mq1/reports --queue amqp://site-db@mq2/reports --queue-password-file FILE
     """
-    given = read_configuration(config_file) if config_file else Configuration({}, Settings(), None)
+    given = read_configuration(config_file) if config_file else Configuration({}, Settings(), None, {})
     chosen = _choose(options, given.server)
     _check(chosen, has_tokens=given.authorizer is not None)
     log_to_stderr(output_format=chosen.log_format)
-    with session.store() as store:
-        app = create_app(store, given.limits, given.authorizer)
+    queue = choose_queue(options["queue_addresses"], options["queue_password_file"], given.queue)
+    with session.store() as store, _sink(queue, session.url, store) as sink:
+        app = create_app(store, given.limits, given.authorizer, **sink)
 
         def ready(url: str) -> None:
             click.echo(f"listening on {url}", err=True)
 
         serving.serve(app, chosen.host, chosen.port, ready, chosen.tls)
+
+
+@contextmanager
+def _sink(queue: QueueSettings | None, url: str, store: Store) -> Iterator[dict[str, Any]]:
+    """Where reports go, as create_app takes it: the queue, or a process that stores them."""
+    if queue:
+        from reports.queue.publisher import Publisher  # its library is an extra
+
+        yield {"queue": Publisher(queue, partial(known_reports, store))}
+        return
+    stores = StoreProcess(url, store.place)
+    yield {"writer": Writer(stores)}
+    stores.close()
 
 
 def _choose(options: dict[str, Any], server: dict[str, Any]) -> _Chosen:

@@ -24,7 +24,7 @@ from reports.tokens.verifying import LEEWAY_S, Verifier
 from reports.toml_lines import line_of
 from site_db.errors import SiteDbError
 
-_FILES = ("tls_certificate", "tls_key", "keys", "ca_file")
+_FILES = ("tls_certificate", "tls_key", "keys", "ca_file", "password_file")
 
 
 class WrongConfiguration(SiteDbError):
@@ -32,11 +32,12 @@ class WrongConfiguration(SiteDbError):
 
 
 class Configuration(NamedTuple):
-    """What the file says. `server` has the members of its table; `authorizer` is None for the open mode."""
+    """What the file says. `server` and `queue` have the members of their tables; `authorizer` is None for the open mode."""
 
     server: dict[str, Any]
     limits: Settings
     authorizer: TokenAuthorizer | None
+    queue: dict[str, Any]
 
 
 def default_keys() -> Path:
@@ -46,6 +47,14 @@ def default_keys() -> Path:
 
 def read_configuration(path: Path) -> Configuration:
     """Read a file. Relative paths in it start at its folder. Raises WrongConfiguration, KeyProblem."""
+    document = read_document(path)
+    authorizer = make_authorizer(document) if "tokens" in document else None
+    limits = Settings(**document.get("limits", {}))
+    return Configuration(document.get("server", {}), limits, authorizer, document.get("queue", {}))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The tables of a file, checked, with whole paths. Raises WrongConfiguration."""
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -57,8 +66,7 @@ def read_configuration(path: Path) -> Configuration:
         raise WrongConfiguration(f"{_shown(path)}: {printable(str(error))}.", "It has to be TOML.") from error
     _check(document, text, path)
     _make_paths_whole(document, path.absolute().parent)
-    authorizer = make_authorizer(document) if "tokens" in document else None
-    return Configuration(document.get("server", {}), Settings(**document.get("limits", {})), authorizer)
+    return document
 
 
 def make_authorizer(document: dict[str, Any]) -> TokenAuthorizer:
@@ -161,7 +169,7 @@ def _impossible(document: dict[str, Any]) -> list[tuple[tuple[str | int, ...], s
 
 
 def _make_paths_whole(document: dict[str, Any], folder: Path) -> None:
-    tables = [document.get("server", {}), document.get("tokens", {}), *document.get("issuer", [])]
+    tables = [*(document.get(name, {}) for name in ("server", "tokens", "queue")), *document.get("issuer", [])]
     for table in tables:
         for name in _FILES:
             if name in table:
