@@ -14,6 +14,9 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
     """Run the program; returns its exit code."""
     import gc
 
+    from probe import single_file
+
+    single_file.install()
     keep_standard_descriptors()
     gc.disable()  # a short life with little garbage; each child would copy what a collection touches
     given = sys.argv[1:] if arguments is None else arguments

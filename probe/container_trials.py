@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from probe import command_line, mounts, payload_run
 from probe.command_line import Launch
-from probe.host import Host
+from probe.host import Host, Run
 from probe.minimal_image import PAYLOAD_PATH
 from probe.payload_run import Verdict
 from probe.process import Outcome
@@ -83,12 +83,9 @@ class Trials:
 
     def _outcomes(self, starts: Dict[str, Start], limit_s: float) -> Dict[str, Outcome]:
         names = {name: "singularity.{}.{}".format(self._label, name) for name in starts}
-        calls = {
-            names[name]: [run_command, self._host, self._command(start), limit_s, self._changes(start)]
-            for name, start in starts.items()
-        }
-        results = self._host.attempt_all(limit_s + 1, calls, AT_ONCE) if calls else {}
-        return {name: outcome_of(results[names[name]]) for name in starts}
+        runs = {names[name]: Run(self._command(start), self._changes(start)) for name, start in starts.items()}
+        outcomes = self._host.run_each(runs, limit_s, AT_ONCE)
+        return {name: outcomes[names[name]] for name in starts}
 
     def _changes(self, start: Start) -> Dict[str, Optional[str]]:
         changes: Dict[str, Optional[str]] = dict.fromkeys(start.unset)
@@ -96,20 +93,6 @@ class Trials:
             # Whatever Singularity unpacks while it is killed goes with the work folder.
             changes.update({name + "_TMPDIR": self._work_folder for name in ("APPTAINER", "SINGULARITY")})
         return changes
-
-
-def run_command(host: Host, command: List[str], limit_s: float, changes: Dict[str, Optional[str]]) -> List[Any]:
-    """A program's Outcome as JSON takes it, for ``Host.attempt_all``."""
-    return list(host.run(command, limit_s, changes))
-
-
-def outcome_of(result: Any) -> Outcome:
-    """The Outcome in a worker's result; where the worker itself was lost, that of a program that never answered."""
-    if result.state == "done":
-        return Outcome(*result.value)
-    if result.state == "died":
-        return Outcome("not_started", None, None, result.errno, "", result.detail, result.duration_s)
-    return Outcome("timeout", None, None, None, "", result.detail, result.duration_s, result.left_running)
 
 
 def existing_binds(host: Host, settings: Settings) -> List[str]:

@@ -6,13 +6,20 @@ Tests move the root, record what a live host answered and play it back; detector
 
 import os
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from probe import process, workers
 
 READ_LIMIT_BYTES = 256 * 1024
 
 LIMITS = ("nofile", "nproc", "stack", "as", "core", "fsize", "memlock", "data")
+
+
+class Run(NamedTuple):
+    """A program to run with a host's environment and some changes to it (None removes a name)."""
+
+    command: List[str]
+    changes: Mapping[str, Optional[str]] = {}
 
 
 class Host:
@@ -75,12 +82,24 @@ class Host:
         self, command: List[str], limit_s: float, changes: Optional[Mapping[str, Optional[str]]] = None
     ) -> process.Outcome:
         """Run a program with this host's environment and some changes to it (None removes a name)."""
+        return process.run(command, limit_s, self._changed(changes or {}))
+
+    def run_each(self, runs: Dict[str, Run], limit_s: float, at_once: int = 64) -> Dict[str, process.Outcome]:
+        """Run programs side by side, each with the limit from its own start. The names are for the records; what hangs
+        since an earlier run is not run again."""
+        outcomes = {name: process.Outcome("timeout", None, None, None, "", "", 0.0, True) for name in runs}
+        names = [name for name in runs if not workers.is_stuck(name)]
+        programs = [process.Program(runs[name].command, self._changed(runs[name].changes), name) for name in names]
+        outcomes.update(zip(names, process.run_each(programs, limit_s, at_once)))
+        return outcomes
+
+    def _changed(self, changes: Mapping[str, Optional[str]]) -> Dict[str, str]:
         environment = dict(self.environment)
-        for name, value in (changes or {}).items():
+        for name, value in changes.items():
             environment.pop(name, None)
             if value is not None:
                 environment[name] = value
-        return process.run(command, limit_s, environment)
+        return environment
 
     def attempt(self, name: str, limit_s: float, function: Callable[..., Any], *arguments: Any) -> workers.Result:
         """Call a function that may hang, or that changes its process for ever, in a child. The name is for the records."""

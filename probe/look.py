@@ -48,7 +48,7 @@ def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] 
     with engine.Interrupts() as interrupts:
         run = engine.run(host, settings, detectors, interrupts, _progress)
         looked = Looked(run, began, time.monotonic() - started, host)
-        with _CleaningUp(run, host.run_id):
+        with _CleaningUp(run, host, settings):
             # While a signal still leads to a report.
             return looked._replace(report=compose(settings, looked)) if composes else looked
 
@@ -85,18 +85,14 @@ def _progress(name: str, done: int, total: int) -> None:
 class _CleaningUp:
     """Removes a run's work folder beside what is done meanwhile, in a child: it may lie on what hangs."""
 
-    def __init__(self, run: Any, run_id: str) -> None:
-        from probe.detectors import work_folder
+    def __init__(self, run: Any, host: Any, settings: Any) -> None:
         from probe.workers import Pool
 
         self._pool = Pool()
-        found = {name: run.findings[name]["data"] for name in ("scratch", "work_folder") if name in run.findings}
-        if len(found) == 2:
-            known = found["work_folder"]["work_folder"]
-            folders = [*found["scratch"]["good"], work_folder.LAST_RESORT]
-            # A killed detector told no path of it.
-            paths = [known] if known else [work_folder.place(folder, run_id) for folder in folders]
-            self._pool.start("remove", CLEANUP_LIMIT_S, _remove, paths, found["scratch"]["traces"])
+        if "scratch" in run.findings:
+            scratch = run.findings["scratch"]["data"]
+            paths = _work_folders(run, host, settings)
+            self._pool.start("remove", CLEANUP_LIMIT_S, _remove, paths, scratch["traces"])
 
     def __enter__(self) -> None:
         pass
@@ -105,6 +101,19 @@ class _CleaningUp:
         for _ended in self._pool.wait(time.monotonic() + CLEANUP_LIMIT_S):
             pass
         self._pool.abandon()
+
+
+def _work_folders(run: Any, host: Any, settings: Any) -> List[str]:
+    """This run's work folder, or where it may lie: a detector that was killed told no path of it."""
+    made = [run.findings[name]["data"] for name in ("scratch", "work_folder") if name in run.findings]
+    known = made[0]["work"] or (made[1] if len(made) > 1 else {})
+    if known.get("work_folder"):
+        return [known["work_folder"]]
+    from probe.detectors import scratch, work_folder
+
+    tried = scratch.local_ones(host, scratch.candidates(settings, host.environment, host.facts()["folder"]))
+    folders = [*made[0]["good"], *tried, work_folder.LAST_RESORT]
+    return [work_folder.place(folder, host.run_id) for folder in dict.fromkeys(folders)]
 
 
 def _remove(paths: List[str], traces: List[str]) -> Iterator[None]:

@@ -12,11 +12,12 @@ import signal
 import time
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from probe import kernel
+from probe import kernel, stuck
 
 OUTPUT_LIMIT_BYTES = 64 * 1024
 # How often an ended child is looked for while its pipes are still open (a daemon that it left holds them).
 WAIT_SLICE_S = 0.02
+CLOSED_SLICE_S = 0.002
 # Ours are the lowest free ones; what the caller left open above this is not ours.
 DESCRIPTORS_CLOSED = 256
 # What a killed process gets to die in before it is abandoned.
@@ -47,36 +48,113 @@ class Outcome(NamedTuple):
         return self.state == "exited" and self.exit_code == 0
 
 
+class Program(NamedTuple):
+    """A program to run. ``command[0]`` is looked up on the environment's PATH when it has no slash.
+
+    ``name`` is what its process is called until the program is there (see stuck).
+    """
+
+    command: List[str]
+    environment: Mapping[str, str]
+    name: Optional[str] = None
+    folder: Optional[str] = None
+
+
 class _Pipes(NamedTuple):
     stdout: int
     stderr: int
     failure: int
 
 
-def run(command: List[str], limit_s: float, environment: Mapping[str, str], folder: Optional[str] = None) -> Outcome:
-    """Run a command in a session of its own, stdin from /dev/null; always returns within the limit and a second.
+class _Running:
+    """A program at work; raises OSError where no process or descriptor is left under the limits here."""
 
-    ``command[0]`` is looked up on the environment's PATH when it has no slash. Output beyond 64 KiB a stream is dropped.
+    def __init__(self, program: Program, limit_s: float) -> None:
+        self.began = time.monotonic()
+        self.ends_at = self.began + max(limit_s, 0.0)
+        self.reading, writing = _make_pipes()
+        try:
+            self.child = os.fork()
+        except OSError:
+            _close(self.reading)
+            _close(writing)
+            raise
+        if self.child == 0:
+            _become(program, writing)
+        _close(writing)
+        self.status: Optional[int] = None
+        self.outputs = {0: b"", 1: b"", 2: b""}  # by place: stdout, stderr, failure
+        self.places = {descriptor: place for place, descriptor in enumerate(self.reading)}  # those that are open
+
+    def read(self, descriptor: int) -> None:
+        """Take what a descriptor has, or that it has come to its end."""
+        if not _read_some(descriptor, self.outputs, self.places[descriptor]):
+            del self.places[descriptor]
+
+    def has_ended(self) -> bool:
+        """Whether the child is gone, with what it still said."""
+        self.status = reap(self.child, 0)
+        if self.status is None:
+            return False
+        for descriptor, place in self.places.items():
+            while _read_some(descriptor, self.outputs, place):
+                pass
+        return True
+
+
+def run(command: List[str], limit_s: float, environment: Mapping[str, str], folder: Optional[str] = None) -> Outcome:
+    """Run one program; see ``run_each``."""
+    return run_each([Program(command, environment, folder=folder)], limit_s, 1)[0]
+
+
+def run_each(programs: List[Program], limit_s: float, at_once: int) -> List[Outcome]:
+    """Run programs side by side, each in a session of its own, stdin from /dev/null; always returns.
+
+    Each has the limit from its own start, and a moment to die in. Output beyond 64 KiB a stream is dropped.
     """
-    started = time.monotonic()
-    try:
-        reading, writing = _make_pipes()
-        child = os.fork()
-    except OSError as error:  # no process or descriptor left under the limits here
-        return Outcome("not_started", None, None, error.errno, "", "", 0.0)
-    if child == 0:
-        _become(command, environment, folder, writing)
-    for descriptor in writing:
-        os.close(descriptor)
-    outputs, status = _collect(child, reading, started + max(limit_s, 0.0))
-    timed_out = status is None
-    _kill_group(child)
+    waiting = list(enumerate(programs))
+    running: Dict[int, _Running] = {}
+    outcomes: Dict[int, Outcome] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            number, program = waiting.pop(0)
+            try:
+                running[number] = _Running(program, limit_s)
+            except OSError as error:
+                outcomes[number] = Outcome("not_started", None, None, error.errno, "", "", 0.0)
+        _listen(list(running.values()))
+        for number, one in list(running.items()):
+            if one.has_ended() or time.monotonic() >= one.ends_at:
+                outcomes[number] = _settle(running.pop(number))
+    return [outcomes[number] for number in range(len(programs))]
+
+
+def _listen(running: List[_Running]) -> None:
+    """Read what programs say; returns when one has said something, or when it is time to look who has ended."""
+    poll = select.poll()
+    heard = {descriptor: one for one in running for descriptor in one.places}
+    for descriptor in heard:
+        poll.register(descriptor, select.POLLIN)
+    # One with all its streams closed is about to end, or a daemon.
+    slices = [WAIT_SLICE_S if one.places else CLOSED_SLICE_S for one in running]
+    left = [one.ends_at - time.monotonic() for one in running]
+    for descriptor, _ in poll.poll(max(0, int(min(slices + left, default=0) * 1000))):
+        heard[descriptor].read(descriptor)
+
+
+def _settle(one: _Running) -> Outcome:
+    timed_out = one.status is None
+    _kill_group(one.child)
     if timed_out:
-        kill(child)  # it may not have got as far as its own session
-        status = reap(child, KILL_WAIT_S)
-    for descriptor in reading:
+        kill(one.child)  # it may not have got as far as its own session
+        one.status = reap(one.child, KILL_WAIT_S)
+    _close(one.reading)
+    return _outcome(one.outputs, one.status, timed_out, time.monotonic() - one.began)
+
+
+def _close(pipes: _Pipes) -> None:
+    for descriptor in pipes:
         os.close(descriptor)
-    return _outcome(outputs, status, timed_out, time.monotonic() - started)
 
 
 def _make_pipes() -> Tuple[_Pipes, _Pipes]:
@@ -99,18 +177,20 @@ def _above_standard(descriptor: int) -> int:
     return moved
 
 
-def _become(command: List[str], environment: Mapping[str, str], folder: Optional[str], pipes: _Pipes) -> None:
+def _become(program: Program, pipes: _Pipes) -> None:
     """In the child: never returns."""
     try:
+        if program.name is not None:
+            stuck.set_name(program.name)
         os.setsid()
         kernel.die_with_parent(signal.SIGKILL)
         for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         _redirect(pipes)
         close_all_but(pipes.failure)
-        if folder is not None:
-            os.chdir(folder)
-        os.execvpe(command[0], command, dict(environment))  # noqa: S606  this is the runner
+        if program.folder is not None:
+            os.chdir(program.folder)
+        os.execvpe(program.command[0], program.command, dict(program.environment))  # noqa: S606  this is the runner
     except OSError as error:
         os.write(pipes.failure, str(error.errno).encode())
     except ValueError:  # a NUL in an argument or in the environment
@@ -141,33 +221,6 @@ def close_all_but(kept: int) -> None:
     """Close inherited descriptors: close-on-exec does nothing for a child that hangs before or inside exec."""
     os.closerange(3, kept)
     os.closerange(max(3, kept + 1), DESCRIPTORS_CLOSED)
-
-
-def _collect(child: int, pipes: _Pipes, deadline: float) -> Tuple[Dict[int, bytes], Optional[int]]:
-    """Read until the child has ended; returns the outputs by place (0 stdout, 1 stderr, 2 failure) and the wait status."""
-    outputs = {0: b"", 1: b"", 2: b""}
-    places = {descriptor: place for place, descriptor in enumerate(pipes)}
-    poll = select.poll()
-    for descriptor in pipes:
-        poll.register(descriptor, select.POLLIN)
-    pause_s = 0.0005
-    while True:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            return outputs, None
-        for descriptor, _ in poll.poll(max(1, int(min(remaining, WAIT_SLICE_S) * 1000))) if places else ():
-            if not _read_some(descriptor, outputs, places[descriptor]):
-                poll.unregister(descriptor)
-                del places[descriptor]
-        if not places:  # both streams closed: it is about to end, or a daemon
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, WAIT_SLICE_S)
-        status = reap(child, 0)
-        if status is not None:
-            for descriptor, place in places.items():
-                while _read_some(descriptor, outputs, place):
-                    pass
-            return outputs, status
 
 
 def _read_some(descriptor: int, outputs: Dict[int, bytes], place: int) -> bool:

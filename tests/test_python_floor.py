@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,33 @@ def test_the_single_file_runs_under_this_python_without_a_warning(single_file: P
     assert report["probe"]["python"].startswith(version + ".")
     assert "probe_error" not in {row["reason"] for row in report["checks"]}
     assert list(tmp_path.iterdir()) == []
+
+
+COUNTING = """
+import sys
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0]
+given = []
+def count(event, arguments):
+    if event == "compile":
+        given.append(str(arguments[1]))
+sys.addaudithook(count)
+from probe import cli
+cli.main(["--version"])
+print([name for name in given if "/probe/" in name])
+"""
+
+
+@pytest.mark.parametrize("version", [version for version in SUPPORTED if version not in ("3.6", "3.7")])
+def test_a_start_compiles_each_module_once(single_file: Path, tmp_path: Path, version: str):
+    """zipimport does it twice; on 3.6 and 3.7 it is written in C, and nothing can count there."""
+    answer = run([python(version), "-EsSB", "-c", COUNTING, single_file], tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    compiled = [name.rpartition("/probe/")[2] for name in literal_eval(answer.stdout.splitlines()[-1])]
+    assert len(compiled) > 3
+    # Those that come before: the importer itself, and who installs it.
+    twice = {name for name in compiled if compiled.count(name) > 1}
+    assert twice <= {"__init__.py", "cli.py", "single_file.py"}
 
 
 @pytest.mark.parametrize("version", [SUPPORTED[0]])

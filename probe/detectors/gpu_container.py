@@ -13,12 +13,12 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from probe import command_line, minimal_image, packed, payload_run
 from probe.checks import Check, check, decisive_lines
 from probe.command_line import Launch
-from probe.container_trials import existing_binds, outcome_of, run_command
+from probe.container_trials import existing_binds
 from probe.detectors import gpu_errors, gpu_libraries, gpu_signs
 from probe.detectors.gpu_errors import OK, Judgement
 from probe.detectors.gpu_signs import container_only
 from probe.engine import Findings
-from probe.host import Host
+from probe.host import Host, Run
 from probe.process import Outcome
 from probe.settings import Settings
 
@@ -142,11 +142,9 @@ def _prepare(node: Node) -> Optional[str]:
 
 def _run(node: Node, commands: Dict[str, List[str]], share: float) -> Dict[str, Outcome]:
     limit_s = node.host.limit(RUN_LIMIT_S, share)
-    calls: Dict[str, List[Any]] = {
-        "gpu_container." + name: [run_command, node.host, command, limit_s, {}] for name, command in commands.items()
-    }
-    results = node.host.attempt_all(limit_s + 1, calls, AT_ONCE)
-    return {name: outcome_of(results["gpu_container." + name]) for name in commands}
+    runs = {"gpu_container." + name: Run(command) for name, command in commands.items()}
+    outcomes = node.host.run_each(runs, limit_s, AT_ONCE)
+    return {name: outcomes["gpu_container." + name] for name in commands}
 
 
 def _try_our_image(node: Node, gpus: Dict[str, Any], loader: Optional[str]) -> Findings:

@@ -13,10 +13,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
 from probe import payload_run, stderr_rules
 from probe.checks import clip_value, decisive_lines
 from probe.command_line import Launch
-from probe.container_trials import outcome_of, run_command
 from probe.detectors.image_places import look
 from probe.detectors.machine import parse_os_release
-from probe.host import Host
+from probe.host import Host, Run
 from probe.process import Outcome
 
 RUN_LIMIT_S = 20.0
@@ -90,10 +89,10 @@ def _started_path(row: Dict[str, Any]) -> str:
 def _start(host: Host, means: Means, batch: List[Dict[str, Any]], limit_s: float) -> None:
     nonce = host.nonce()
     program = ["/bin/sh", "-c", SCRIPT, nonce]
-    calls = {"images.run." + row["ref"]: _call(host, means, means.launch, row, program, limit_s) for row in batch}
-    results = host.attempt_all(limit_s + 1, calls, AT_ONCE)
+    runs = {"images.run." + row["ref"]: _run(means, means.launch, row, program) for row in batch}
+    outcomes = host.run_each(runs, limit_s, AT_ONCE)
     for row in batch:
-        outcome = outcome_of(results["images.run." + row["ref"]])
+        outcome = outcomes["images.run." + row["ref"]]
         _take(row, judge(outcome, nonce))
         if row["status"] == "fail" and lacks_shell(outcome) and means.payload:
             _start_payload(host, means, row, limit_s)
@@ -101,19 +100,17 @@ def _start(host: Host, means: Means, batch: List[Dict[str, Any]], limit_s: float
             _look_again(host, means, row)
 
 
-def _call(
-    host: Host, means: Means, launch: Launch, row: Dict[str, Any], program: List[str], limit_s: float
-) -> List[Any]:
-    changes = {name + "_TMPDIR": means.work_folder for name in ("APPTAINER", "SINGULARITY")}
-    return [run_command, host, launch.command(_started_path(row), program), limit_s, changes]
+def _run(means: Means, launch: Launch, row: Dict[str, Any], program: List[str]) -> Run:
+    changes: Dict[str, Optional[str]] = {name + "_TMPDIR": means.work_folder for name in ("APPTAINER", "SINGULARITY")}
+    return Run(launch.command(_started_path(row), program), changes)
 
 
 def _start_payload(host: Host, means: Means, row: Dict[str, Any], limit_s: float) -> None:
     """Run our static program in an image that has no shell: whether the image itself can be used."""
     nonce = host.nonce()
     name = "images.payload." + row["ref"]
-    call = _call(host, means, means.own_launch, row, [str(means.payload), nonce], limit_s)
-    outcome = outcome_of(host.attempt_all(limit_s + 1, {name: call})[name])
+    run = _run(means, means.own_launch, row, [str(means.payload), nonce])
+    outcome = host.run_each({name: run}, limit_s)[name]
     row["evidence"]["tried"] = ["/bin/sh of the image: there is none", "a static program of the probe's own"]
     if outcome.succeeded and payload_run.parse(outcome.stdout, nonce).complete:
         message = "the image has no /bin/sh; a static program of the probe's own ran in it"

@@ -7,9 +7,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from probe import advisories, stderr_rules
 from probe.checks import Check, check, decisive_lines
-from probe.container_trials import outcome_of
 from probe.engine import Findings
-from probe.host import Host
+from probe.host import Host, Run
 from probe.process import EXHAUSTED, Outcome
 from probe.settings import Settings
 
@@ -72,10 +71,6 @@ def judge_version(outcome: Outcome) -> Tuple[str, Optional[str], Optional[str]]:
     return "fail", "runtime_wrong_output", "--version said {!r}".format(said[0] if said else "")
 
 
-def _ask_version(host: Host, path: str, limit_s: float) -> List[Any]:
-    return list(host.run([path, "--version"], limit_s))
-
-
 def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The report's ``runtimes`` in the search order; "chosen" is set later, by the run that worked."""
     looked = _unique(earlier["places"])
@@ -114,9 +109,8 @@ def _unique(rows: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
 
 def _versions(host: Host, paths: List[str]) -> Dict[str, Outcome]:
     limit_s = host.limit(VERSION_LIMIT_S, 0.4)
-    calls = {"runtimes.version." + path: [_ask_version, host, path, limit_s] for path in paths}
-    results = host.attempt_all(limit_s + 1, calls)
-    return {path: outcome_of(results["runtimes.version." + path]) for path in paths}
+    outcomes = host.run_each({"runtimes.version." + path: Run([path, "--version"]) for path in paths}, limit_s)
+    return {path: outcomes["runtimes.version." + path] for path in paths}
 
 
 def own_limits(host: Host) -> Tuple[Optional[bool], Optional[bool]]:

@@ -5,9 +5,10 @@ Everything here runs in children: a temporary folder on a hung file system is a 
 
 import errno
 import os
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from probe.checks import Check, check
+from probe.detectors import work_folder
 from probe.engine import Findings
 from probe.host import Host
 from probe.mounts import holding, is_local, parse_mountinfo
@@ -15,6 +16,7 @@ from probe.settings import Settings
 from probe.workers import Result
 
 LIMIT_S = 4.0
+WORK = "scratch.work"
 # Enough to meet a quota or a full disk, little enough for a slow one.
 TRIAL_BYTES = 256 * 1024
 FULL_BYTES = 16 * 1024 * 1024
@@ -131,7 +133,7 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     home = host.environment.get("HOME")
     if not home:
         home = host.attempt("scratch.passwd", LIMIT_S, home_of, host.environment, facts["uid"]).value
-    results = _visit_all(host, paths, home)
+    results, work = _visit_all(host, paths, home)
     rows, checks, good = [], [], []
     for path, name in paths.items():
         result = results[path]
@@ -151,14 +153,22 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         "home_writable": known_home.get("writable"),
         "traces": known_home.get("traces", []),
         "refusal": next((row["reason"] for row in checks if row["status"] != "ok"), None),
+        "work": work,
     }
     yield {"data": data, "checks": checks}
 
 
-def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Dict[str, Result]:
+def local_ones(host: Host, paths: Iterable[str]) -> List[str]:
+    """Those of the folders that lie on this machine's own file systems."""
+    table = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
+    return [path for path in paths if is_local(table, path)]
+
+
+def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Tuple[Dict[str, Result], Any]:
     """Visit each folder once; of those on one foreign mount the others only after the first answered.
 
-    So a hung mount costs one child, however many of our folders lie on it.
+    So a hung mount costs one child, however many of our folders lie on it. The child that has visited the local ones
+    makes the work folder as well (the second value; None where it could not): the verdict waits for that.
     """
     table = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
     everything = list(dict.fromkeys([*paths, *([home] if home else [])]))
@@ -173,18 +183,23 @@ def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Dict[s
         else:
             later.append((leader, path))
     limit_s = host.limit(LIMIT_S, 0.3)
+    made: Dict[str, Any] = {}
 
     def visits(names: List[str]) -> Dict[str, Result]:
         calls: Dict[str, List[Any]] = {"scratch." + path: [visit, path, path in paths, path == home] for path in names}
         local = {"scratch." + path: calls["scratch." + path] for path in names if is_local(table, path)}
+        if local and WORK not in made:
+            folders = [path for path in paths if is_local(table, path)]
+            local[WORK] = [work_folder.prepare_first, folders, host.run_id, host.facts()["arch"]]
         found = host.attempt_together(limit_s, local)
+        made.update({name: found.pop(name).value for name in list(found) if name == WORK})
         found.update(host.attempt_all(limit_s, {name: call for name, call in calls.items() if name not in local}))
         return {name[len("scratch.") :]: result for name, result in found.items()}
 
     results = visits(first)
     results.update({path: results[leader] for leader, path in later if results[leader].state == "timeout"})
     results.update(visits([path for _, path in later if path not in results]))
-    return results
+    return results, made.get(WORK)
 
 
 def _row(path: str, name: str, state: str, found: Dict[str, Any]) -> Dict[str, Any]:
@@ -235,5 +250,5 @@ def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
     """What other detectors get where this one never answered."""
     return {
         "scratch": [], "good": [], "folder_hung": False, "home_hung": False, "home_errno": None, "home_writable": None,
-        "traces": [], "refusal": None,
+        "traces": [], "refusal": None, "work": None,
     }  # fmt: skip

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from probe import minimal_image
 from probe.engine import Findings
@@ -30,6 +30,24 @@ def prepare(work_folder: str, arch: str) -> Dict[str, Any]:
     except OSError:
         remove([work_folder], [])
         raise
+
+
+def prepare_first(folders: List[str], run_id: str, arch: str) -> Optional[Dict[str, Any]]:
+    """Make it in the first folder that takes it, those that programs can be started from before the others; None where
+    none does. May hang."""
+    for _, folder in sorted(((_noexec(folder), folder) for folder in folders), key=lambda pair: pair[0]):
+        try:
+            return prepare(place(folder, run_id), arch)
+        except OSError:  # full, read-only, not ours
+            pass
+    return None
+
+
+def _noexec(folder: str) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return True
 
 
 def _fill(work_folder: str, arch: str) -> Dict[str, Any]:
@@ -91,7 +109,13 @@ def _names(folder: str) -> List[str]:
 
 
 def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
-    """Paths of the work folder and the images in it, None where there is none."""
+    """Paths of the work folder and the images in it, None where there is none.
+
+    Where no local folder took it yet: see the detector ``scratch``.
+    """
+    if earlier["scratch"]["work"]:
+        yield {"data": earlier["scratch"]["work"], "checks": []}
+        return
     arch = host.facts()["arch"]
     for folder in [*earlier["scratch"]["good"], LAST_RESORT]:
         result = host.attempt(

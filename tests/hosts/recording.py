@@ -10,6 +10,7 @@ from probe import alternatives
 from probe.detectors.places import MODULE_VARIABLES
 from probe.host import Host
 from probe.settings import GLIDEIN_NAMES, GLIDEIN_SETTINGS
+from probe.workers import Result
 
 # The only names of the environment that are noted with their values: those that the probe asks for. Addresses of proxies
 # are left out, for the passwords in them; so are the values of Singularity's own variables, whose names alone count.
@@ -88,6 +89,13 @@ class RecordingHost(Host):
         if path.startswith("/sys/fs/cgroup/"):
             self.notes["outside"]["writable"][path] = os.access(path, os.W_OK)
         return super().at(path)
+
+    def run_each(self, runs: "dict", limit_s: float, at_once: int = 64) -> "dict":
+        """What became of the programs, noted as attempts."""
+        outcomes = super().run_each(runs, limit_s, at_once)
+        results = {name: Result("done", list(of), "", None, of.duration_s) for name, of in outcomes.items()}
+        self._noted_results(runs, results)
+        return outcomes
 
     def attempt_all(self, limit_s: float, calls: "dict", at_once: int = 64) -> "dict":
         """What became of the calls, noted by their names, in the order in which a name was used again."""

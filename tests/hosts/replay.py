@@ -7,6 +7,7 @@ import os
 
 from probe import settings
 from probe.host import Host
+from probe.process import Outcome
 from probe.workers import Result
 from tests.hosts.playing import detect_all, report_of
 from tests.hosts.recording import FORMAT
@@ -63,8 +64,12 @@ class ReplayHost(Host):
         return bool(self._noted("exists", path))
 
     def run(self, command: "list", *_: "object") -> "object":
-        """Never: programs are run in attempts, and those are recorded."""
+        """Never: programs that detectors run are recorded by their names."""
         raise NotRecorded(f"run: {command!r}")
+
+    def run_each(self, runs: "dict", *_: "object") -> "dict":
+        """As recorded: the notes hold programs among the attempts."""
+        return {name: _outcome_of(self._next(name)) for name in runs}
 
     def attempt_all(self, _limit_s: float, calls: "dict", *_: "object") -> "dict":
         """As recorded, in the order in which a name was used again; the last one stays."""
@@ -86,6 +91,15 @@ class ReplayHost(Host):
         noted = self._noted("attempts", name)
         number = self._used[name] = min(self._used.get(name, -1) + 1, len(noted) - 1)
         return Result(**noted[number])
+
+
+def _outcome_of(noted: Result) -> Outcome:
+    """What a noted attempt to run a program came to; hosts were captured when each had a child of its own."""
+    if noted.state == "done":
+        return Outcome(*noted.value)
+    if noted.state == "died":
+        return Outcome("not_started", None, None, noted.errno, "", noted.detail, noted.duration_s)
+    return Outcome("timeout", None, None, None, "", noted.detail, noted.duration_s, noted.left_running)
 
 
 def replayed_report(notes: "dict") -> "dict":

@@ -5,8 +5,8 @@ import pytest
 from probe.command_line import bare_launch
 from probe.container_trials import Start, Trials
 from probe.detectors.first_start import first_candidate
+from probe.host import Run
 from probe.process import Outcome
-from probe.workers import Result
 
 
 def row(path: str | None, *, hung: bool = False, executable: bool = True) -> dict[str, object]:
@@ -41,8 +41,8 @@ class HostOf:
     def limit(self, wanted_s: float, _share: float) -> float:
         return wanted_s
 
-    def attempt_all(self, _limit_s: float, calls: dict[str, object], _at_once: int) -> dict[str, Result]:
-        return {name: Result("done", list(self.outcomes[name.split(".")[-1]]), "", None, 0.1) for name in calls}
+    def run_each(self, runs: dict[str, Run], _limit_s: float, _at_once: int) -> dict[str, Outcome]:
+        return {name: self.outcomes[name.split(".")[-1]] for name in runs}
 
 
 def test_a_success_and_what_cannot_be_killed_stand_and_a_failure_is_tried_again():

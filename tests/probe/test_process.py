@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from probe import process
+from probe import process, stuck
 from tests.probe.in_a_child import in_a_child, is_alive, wait_for
 from tests.probe.samples import ROOT
 
@@ -231,3 +232,54 @@ def test_reaping_what_is_not_ours_and_what_does_not_end():
     assert time.monotonic() - started < 1
     process.kill(child)
     assert os.WTERMSIG(process.reap(child, 5) or 0) == signal.SIGKILL
+
+
+def programs(*scripts: str) -> list[process.Program]:
+    return [process.Program(["sh", "-c", script], ENVIRONMENT) for script in scripts]
+
+
+def test_programs_side_by_side_each_have_their_own_outcome():
+    outcomes = process.run_each(programs("echo one; exit 1", "sleep 100", "echo three >&2"), 0.5, 3)
+    assert [(outcome.state, outcome.exit_code, outcome.stdout) for outcome in outcomes] == [
+        ("exited", 1, "one\n"),
+        ("timeout", None, ""),
+        ("exited", 0, ""),
+    ]
+    assert outcomes[2].stderr == "three\n"
+
+
+def test_no_more_programs_run_at_once_than_allowed_and_each_has_the_limit_from_its_own_start(tmp_path: Path):
+    script = f"mkdir {tmp_path}/busy || exit 9; sleep 0.2; rmdir {tmp_path}/busy"
+    outcomes = process.run_each(programs(*[script] * 3), 0.5, 1)
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0, 0]
+
+
+def test_where_no_process_can_be_made_every_program_is_told_as_not_started(monkeypatch: pytest.MonkeyPatch):
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, "fork", refuse)
+    outcomes = process.run_each(programs("exit 0", "exit 0"), 5, 1)
+    assert {(outcome.state, outcome.error) for outcome in outcomes} == {("not_started", errno.EAGAIN)}
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_program_carries_its_name_until_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What hangs on its way to the program is known by that name to a later run (see stuck)."""
+    fifo = tmp_path / "fifo"  # the process waits in the kernel, as a hung mount would hold it
+    os.mkfifo(fifo)
+    seen: list[str] = []
+
+    def look() -> None:
+        with fifo.open("wb"):
+            children = psutil.Process().children(recursive=True)
+            seen.extend(Path(f"/proc/{child.pid}/comm").read_text().strip() for child in children)
+
+    monkeypatch.setattr(os, "chdir", lambda _path: fifo.read_bytes())
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    outcome = process.run_each([process.Program(["true"], ENVIRONMENT, "a binary", "/")], 10, 1)[0]
+    watcher.join()
+    assert outcome.exit_code == 0
+    assert seen == [stuck.name_of("a binary")]

@@ -47,6 +47,26 @@ def test_a_folder_that_was_not_filled_does_not_stay(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_is_made_in_the_first_folder_that_takes_it(tmp_path: Path):
+    (tmp_path / "good").mkdir()
+    folders = [str(tmp_path / "missing"), "/proc", str(tmp_path / "good")]
+    made = work_folder.prepare_first(folders, "id", ARCH)
+    assert made is not None
+    assert made["work_folder"] == str(tmp_path / "good/singularity-probe-id")
+    assert work_folder.prepare_first(folders[:2], "id", ARCH) is None
+
+
+def test_a_folder_that_programs_start_from_goes_before_one_that_is_mounted_noexec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("noexec", "plain"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(work_folder, "_noexec", lambda folder: folder.endswith("noexec"))
+    made = work_folder.prepare_first([str(tmp_path / "noexec"), str(tmp_path / "plain")], "id", ARCH)
+    assert made is not None
+    assert made["work_folder"] == str(tmp_path / "plain/singularity-probe-id")
+
+
 def test_a_folder_that_is_there_already_is_somebody_elses(tmp_path: Path):
     (tmp_path / "work").mkdir()
     with pytest.raises(FileExistsError):
