@@ -50,7 +50,11 @@ COMMANDS = {
     ),
     "export": Lazy(
         "reports.export_commands:export",
-        "Write what the centre knows as files: pages for a web server, one page to mail.",
+        "Write what the centre knows as files: pages for a web server, one page to mail, history, site ads.",
+    ),
+    "publish": Lazy(
+        "reports.site_ad_commands:publish",
+        "Send an ad for each site and entry to the collector of a pool: what jobs can match on, and condor_status shows.",
     ),
     "token": Lazy(
         "reports.token_commands:token",
@@ -58,8 +62,8 @@ COMMANDS = {
     ),
     "migrate": Lazy("reports.report_commands:migrate", "Bring an older database to this release's form."),
     "retention": Lazy(
-        "reports.upkeep_commands:retention",
-        "Drop the raw text of reports that came more than N days ago.",
+        "reports.retention_command:retention",
+        "Drop the raw text of reports, reports that are exported, and exported days, each after its number of days.",
     ),
     "backup": Lazy(
         "reports.upkeep_commands:backup",

@@ -1,10 +1,11 @@
-"""`site-db export`: what the centre knows, as files for others."""
+"""`site-db export`: what the centre knows, as files for others. History and ads have files of their own."""
 
 from pathlib import Path
 
 import click
 
 from reports.intake import utc_now
+from reports.lazy_commands import Lazy, LazyGroup
 from reports.output import Answer, Table
 from reports.pages import exporting
 from reports.pages.centre import Centre
@@ -12,18 +13,36 @@ from reports.pages.kept import Kept
 from reports.progress import working
 from reports.session import Session, common_options
 
+# Others of the group, which are imported when they are run.
+_OTHERS = {
+    "parquet": Lazy(
+        "reports.export_history:parquet",
+        "Write history to FOLDER as Parquet, one row a report, one folder a day: for DuckDB, Spark, any lakehouse.",
+    ),
+    "csv": Lazy("reports.export_history:as_csv", "Write history to FILE (-: standard output) as CSV, one row a report."),
+    "ads": Lazy(
+        "reports.site_ad_commands:export_ads",
+        "Write an ad for each site and entry to FILE (-: standard output), for condor_advertise.",
+    ),
+    "json": Lazy(
+        "reports.export_history:as_json",
+        "Write history to FILE (-: standard output) as one JSON object a line and report.",
+    ),
+}
 _session = click.make_pass_decorator(Session, ensure=True)
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy=_OTHERS)
 @common_options
 def export() -> None:
-    """Write what the centre knows as files: pages for a web server, one page to mail.
+    """Write what the centre knows as files: pages for a web server, one page to mail, history, site ads.
 
     \b
     Examples:
       site-db export site public/
       site-db export page report.html --site Example-T2
+      site-db export parquet /srv/history
+      site-db export ads sites.ads
     """
 
 

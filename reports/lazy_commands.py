@@ -40,6 +40,9 @@ class LazyGroup(click.Group):
             self.add_command(getattr(import_module(module), attribute), name)
 
     def load_all(self) -> None:
-        """Import every command: for tests and for whoever walks all of them."""
+        """Import every command, also those of groups: for tests and for whoever walks all of them."""
         for name in list(self._places):
             self.load(name)
+        for command in self.commands.values():
+            if isinstance(command, LazyGroup):
+                command.load_all()

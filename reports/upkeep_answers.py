@@ -6,7 +6,6 @@ from pathlib import Path
 from reports.answers import age
 from reports.output import Answer, Table
 from site_db.changes_views import Change, ChangeList
-from site_db.retention import Dropped
 from site_db.times import format_time
 
 _MIB = 1024**2
@@ -30,16 +29,6 @@ def _line(change: Change, now: datetime) -> list[object]:
 def _figure(change: Change, name: str) -> object:
     value = getattr(change, name)
     return format_time(value) if isinstance(value, datetime) else value
-
-
-def retained(dropped: Dropped, before: datetime, dry_run: bool) -> Answer:
-    """What retention dropped, or would."""
-    verb = "would be dropped" if dry_run else "dropped"
-    told = f"{dropped.reports} raw reports from before {format_time(before)} {verb}: {dropped.size_bytes / _MIB:.1f} MiB."
-    note = "The file keeps its size: the room is used for what comes." if dropped.reports and not dry_run else None
-    data = {"dropped": dropped.reports, "bytes": dropped.size_bytes, "before": format_time(before), "dry_run": dry_run}
-    table = Table(list(data), [list(data.values())])
-    return Answer(data, [told, *([note] if note else [])], table)
 
 
 def backed_up(path: Path, size_bytes: int) -> Answer:

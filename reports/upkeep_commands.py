@@ -1,4 +1,4 @@
-"""The commands that look after the database over time: what changed, what may go, a copy."""
+"""The commands that look after the database over time: what changed, a copy. What may go: retention_command.py."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -7,11 +7,9 @@ import click
 
 from reports import telling, upkeep_answers
 from reports.intake import utc_now
-from reports.progress import working
 from reports.session import Session, common_options
 from site_db.backup import back_up
 from site_db.changes_views import ChangeList, Wanted, list_changes
-from site_db.retention import Dropped, drop_raw_reports
 
 _session = click.make_pass_decorator(Session, ensure=True)
 
@@ -74,32 +72,6 @@ def changes(
 
 
 @click.command()
-@click.option(
-    "--keep-raw-days", type=click.IntRange(min=1), required=True, metavar="N", help="Keep the text of N days."
-)
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@common_options
-@_session
-def retention(session: Session, keep_raw_days: int, dry_run: bool) -> None:
-    """Drop the raw text of reports that came more than N days ago. Everything concluded from them stays.
-
-    Works in small steps while collectors run; an interrupted run is simply started again.
-
-    \b
-    Example:
-      site-db retention --keep-raw-days 30 --dry-run
-    """
-    before = utc_now() - timedelta(days=keep_raw_days)
-    with session.store() as store, working() as show:
-
-        def progress(dropped: Dropped) -> None:
-            show(0, f"{dropped.reports} raw reports")
-
-        dropped = drop_raw_reports(store, before, dry_run=dry_run, progress=progress)
-    session.show(upkeep_answers.retained(dropped, before, dry_run))
-
-
-@click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @common_options
 @_session
@@ -114,4 +86,4 @@ def backup(session: Session, path: Path) -> None:
         session.show(upkeep_answers.backed_up(path, back_up(store, path)))
 
 
-COMMANDS = (changes, retention, backup)
+COMMANDS = (changes, backup)

@@ -27,7 +27,7 @@ def test_systemd_takes_the_units(tmp_path: Path):
         text = unit.read_text(encoding="utf-8").replace("/opt/site-db/bin/site-db", "/bin/true")
         units.append(tmp_path / unit.name)
         units[-1].write_text(text)
-    assert len(units) == 3
+    assert len(units) >= 5
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *map(str, units)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
