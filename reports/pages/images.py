@@ -26,9 +26,7 @@ def images(centre: Centre, asked: Asked) -> Page:
     """Every image that a catalogue lists, that was added, or that nodes reported."""
     found = listed(centre)
     wanted = asked.text("q").casefold()
-    rows = [
-        _row(item) for item in found.images if any(wanted in name.casefold() for name in (item.image, *item.names))
-    ]
+    rows = [_row(item) for item in found.images if any(wanted in name.casefold() for name in (item.image, *item.names))]
     columns = [
         Column("image", "Image"),
         Column("names", "Names", "what catalogues call it"),
@@ -41,7 +39,10 @@ def images(centre: Centre, asked: Asked) -> Page:
         Column("ran", "Ran on", "nodes", numeric=True),
     ]
     form = Form([Choice("q", "Name contains", hint="part of a reference or name")], "Filter")
-    blocks: list[Block] = [form, Grid("images", "Images", columns, rows, True, "No image fits." if found.images else NO_IMAGE)]
+    blocks: list[Block] = [
+        form,
+        Grid("images", "Images", columns, rows, True, "No image fits." if found.images else NO_IMAGE),
+    ]
     if found.patterns:
         patterns = [
             [cells.text(item.name), cells.text(item.reference), cells.text(item.catalogue), cells.count(item.known)]
@@ -50,7 +51,9 @@ def images(centre: Centre, asked: Asked) -> Page:
         titles = [Column(name.lower(), name) for name in ("Name", "Reference", "Catalogue")]
         titles.append(Column("known", "Known", "images that match", numeric=True))
         blocks.append(Grid("patterns", "Patterns that stand for many tags", titles, patterns))
-    return Page("Images", "images", found.generated_at, blocks, ["What images there are, and what each needs of a node."])
+    return Page(
+        "Images", "images", found.generated_at, blocks, ["What images there are, and what each needs of a node."]
+    )
 
 
 def _row(item: Listing) -> list[Cell]:
@@ -72,9 +75,7 @@ def _row(item: Listing) -> list[Cell]:
 
 def image(centre: Centre, asked: Asked, name: str) -> Page:
     """One image at every site. Raises UnknownName, AmbiguousName."""
-    found: ImageMatch = centre.kept.ask(
-        ("image", name), lambda: views.match_image(centre.store, name, centre.now())
-    )
+    found: ImageMatch = centre.kept.ask(("image", name), lambda: _matched(centre, name))
     wanted = asked.text("q").casefold()
     answer = asked.one_of("answer", ("yes", "mixed", "no", "unknown"))
     sites = [
@@ -84,7 +85,9 @@ def image(centre: Centre, asked: Asked, name: str) -> Page:
     ]
     choices = [
         Choice("q", "Site contains", hint="part of a site's name"),
-        Choice("answer", "Runs", [("", "any"), ("yes", "yes"), ("mixed", "mixed"), ("no", "no"), ("unknown", "not known")]),
+        Choice(
+            "answer", "Runs", [("", "any"), ("yes", "yes"), ("mixed", "mixed"), ("no", "no"), ("unknown", "not known")]
+        ),
     ]
     gpu = [Column("gpu", "With its GPU needs")] if found.total_gpu else []
     columns = [
@@ -108,6 +111,11 @@ def image(centre: Centre, asked: Asked, name: str) -> Page:
     if found.disagreements:
         blocks.append(_disagreements(found.disagreements))
     return Page(found.image, "images", found.generated_at, blocks, list(found.names), trail=[_ALL])
+
+
+def _matched(centre: Centre, name: str) -> ImageMatch:
+    nodes = centre.kept.ask("all_nodes", lambda: views.all_nodes(centre.store, centre.now()))
+    return views.match_image(centre.store, name, centre.now(), nodes=nodes)
 
 
 def _about(found: ImageMatch) -> Facts:
@@ -168,7 +176,12 @@ def _needs(requirements: Mapping[str, Any]) -> Grid:
         [cells.text(name), _value(fact["value"]), cells.text(fact["evidence"]), cells.text(fact["source"])]
         for name, fact in requirements["facts"].items()
     ]
-    columns = [Column("fact", "Fact"), Column("value", "Value"), Column("evidence", "Evidence"), Column("source", "From")]
+    columns = [
+        Column("fact", "Fact"),
+        Column("value", "Value"),
+        Column("evidence", "Evidence"),
+        Column("source", "From"),
+    ]
     return Grid("needs", "What is known of it", columns, rows)
 
 

@@ -5,6 +5,7 @@ stored it holds for a while yet, in proportion to its cost: a stream of reports 
 time, and what is cheap is always fresh. While one request makes an answer anew, others get the old one.
 """
 
+import gc
 import threading
 import time
 from collections import OrderedDict
@@ -19,6 +20,8 @@ Answer = TypeVar("Answer")
 _HOLDS_S = 60.0
 _COST_FACTOR = 20
 _MOST_ANSWERS = 256
+# What takes so long to make holds tens of thousands of objects.
+_LARGE_FROM_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Kept:
             began = self._clock()
             value = question()
             made = _Answer(value, self._clock(), self._clock() - began, version)
+            if made.cost_s > _LARGE_FROM_S:
+                _spare_collections()
             with self._lock:
                 self._answers[key] = made
                 self._answers.move_to_end(key)
@@ -78,3 +83,9 @@ class Kept:
             return made
         finally:
             making.release()
+
+
+def _spare_collections() -> None:
+    """Let collections of garbage, which stop all requests, pass over what is kept; it goes when nobody refers to it."""
+    gc.collect()
+    gc.freeze()

@@ -17,6 +17,7 @@ from reports.pages.arranging import arrange, in_order
 from reports.pages.asked import Asked, WrongQuestion
 from reports.pages.links import NAVIGATION, Links
 from reports.pages.model import UNKNOWN, Figure, Grid, Page, Target
+from reports.pages.table_rows import html_rows
 from reports.plots import height_of
 from reports.safe_text import csv_cell, printable
 from reports.version import VERSION
@@ -40,6 +41,7 @@ def html(page: Page, asked: Asked, links: Links, template: str = "page.html", **
     """A page as HTML. Raises WrongQuestion for a state that it cannot have."""
     tables = {name: arrange(grid, asked, not links.is_served) for name, grid in page.grids().items()}
     values: dict[str, Any] = {"page": page, "tables": tables, "asked": asked, "links": links, "to": _to(links)}
+    values["rows_of"] = lambda table: html_rows(table.rows, table.grid.columns, links)
     values |= {"navigation": NAVIGATION, "version": VERSION, "prefix": "", "level": 1, "data_files": "", "pictures": {}}
     return _environment().get_template(template).render(values | more)
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from site_db import tables
 from site_db.images.fleet import (
+    Fleet,
     KnownImage,
     find_image,
     observations_since,
@@ -142,19 +143,39 @@ def list_images(store: Store, now: datetime) -> ImageList:
     return ImageList(now, tuple(listings), tuple(patterns), gone)
 
 
-def match_image(store: Store, name: str, now: datetime, rules: Rules | None = None) -> ImageMatch:
-    """One image at every site. Raises UnknownName, AmbiguousName."""
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of all sites, and what they say to images: for who asks about many images one after the other."""
+
+    fleet: Fleet
+    predictions: Predictions
+
+
+def all_nodes(store: Store, now: datetime, rules: Rules | None = None) -> Nodes:
+    """The nodes of all sites that reported within the window."""
+    with store.reading() as connection:
+        return _all_nodes(connection, now, rules or default_rules())
+
+
+def _all_nodes(connection: Connection, now: datetime, rules: Rules) -> Nodes:
+    fleet = read_fleet(connection, reports_since(now, rules))
+    return Nodes(fleet, Predictions(fleet.kinds))
+
+
+def match_image(
+    store: Store, name: str, now: datetime, rules: Rules | None = None, nodes: Nodes | None = None
+) -> ImageMatch:
+    """One image at every site; `nodes`: those of `all_nodes`, if they were read already. Raises UnknownName, AmbiguousName."""
     rules = rules or default_rules()
     since = observations_since(now)
     with store.reading() as connection:
         image = find_image(connection, name)
-        fleet = read_fleet(connection, reports_since(now, rules))
+        nodes = nodes or _all_nodes(connection, now, rules)
         seen = read_seen(connection, since, image.id)
         coverage = _coverage(connection, since, image.id).get(image.id)
-    predictions = Predictions(fleet.kinds)
-    sites = match_sites(image, fleet, predictions, seen, rules)
+    sites = match_sites(image, nodes.fleet, nodes.predictions, seen, rules)
     gpus = [match.gpu.counts for match in sites if match.gpu]
-    found = disagreements(image, fleet, predictions.of(image.need), seen, _SHOWN_DISAGREEMENTS)
+    found = disagreements(image, nodes.fleet, nodes.predictions.of(image.need), seen, _SHOWN_DISAGREEMENTS)
     return ImageMatch(
         image=image.reference,
         names=image.names,

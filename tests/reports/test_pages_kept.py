@@ -1,5 +1,6 @@
 """Answers that are kept: fresh where that is cheap, old rather than slow where it is not."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +105,13 @@ def test_a_question_that_fails_is_asked_again(store: Store):
     with pytest.raises(ZeroDivisionError):
         kept.ask("it", lambda: 1 // 0)
     assert kept.ask("it", lambda: 1) == 1
+
+
+def test_collections_of_garbage_pass_over_answers_that_took_long(store: Store):
+    clock = Clock()
+    kept = Kept(store, clock)
+    before = gc.get_freeze_count()
+    kept.ask("small", Question(clock, 0.01))
+    assert gc.get_freeze_count() == before
+    kept.ask("large", Question(clock, 1))
+    assert gc.get_freeze_count() > before
