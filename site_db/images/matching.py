@@ -132,9 +132,9 @@ def _with_gpu(counts: Counts, gpu: Truth) -> Counts:
 
 def judged(counts: Counts, rules: Rules) -> Judged:
     """What counts mean."""
-    measured = counts.yes + counts.no
-    lower, upper = wilson(counts.yes, measured) if measured else (None, None)
-    confidence = confidence_of(counts.yes, measured, counts.total, rules)
+    yes, no, unknown = counts
+    lower, upper = wilson(yes, yes + no) if yes or no else (None, None)
+    confidence = confidence_of(yes, yes + no, yes + no + unknown, rules)
     return Judged(counts.answer(rules), confidence, counts, counts.share, lower, upper)
 
 
@@ -272,14 +272,16 @@ def disagreements(
 
     `most`: no more than so many.
     """
-    contrary = {profile: _CONTRARY.get(outcome.answer, "nothing") for profile, outcome in start.items()}
+    contrary = {
+        status: {number for number in start if start[number].answer == _CONTRARY[told]}
+        for status, told in _TOLD.items()
+    }
     rows = [
         row
         for row in seen
-        if _TOLD.get(row.status) == contrary.get(row.profile_id, "nothing")
-        and (row.site_id, row.profile_id) in fleet.nodes
+        if row.profile_id in contrary.get(row.status, ()) and (row.site_id, row.profile_id) in fleet.nodes
     ]
-    rows.sort(key=lambda row: (-row.nodes, fleet.sites[row.site_id]))
+    rows.sort(key=lambda row: (-row.nodes, fleet.sites[row.site_id], row.profile_id, row.reason))
     return [_disagreement(image, fleet, start[row.profile_id], row) for row in rows[:most]]
 
 
