@@ -5,6 +5,7 @@ here for every text: characters that do not print become visible (`printable`), 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -34,17 +35,21 @@ def _cell(cell: Cell, tag: str, numeric: bool, links: Links) -> str:
     kinds = kind + (" number" if numeric else "") + (" long" if len(text) > _LONG else "")
     opening = '<th scope="row"' if tag == "th" else "<td"
     if kinds:
-        opening += f' class="{_safe(kinds.strip())}"'
+        opening += f' class="{_repeated(kinds.strip())}"'
     if value is not None and (told := str(value)) != text:
-        opening += f' data-v="{_safe(told[:_VALUE_LENGTH])}"'
-    shown = _safe(text)
+        opening += f' data-v="{_repeated(told[:_VALUE_LENGTH])}"'
+    shown = _repeated(text)
     address = links.to(link) if link else None
     if address:
         shown = f'<a href="{_safe(address)}">{shown}</a>'
     if note:
-        shown += f" <small>{_safe(note)}</small>"
+        shown += f" <small>{_repeated(note)}</small>"
     return f"{opening}>{shown}</{tag}>"
 
 
 def _safe(text: str) -> str:
     return str(escape(printable(text)))
+
+
+# Most cells say what others say, too: yes, 0, 3 h ago. Cells are cut to some hundred characters, so little is kept.
+_repeated = lru_cache(maxsize=8192)(_safe)
