@@ -142,7 +142,7 @@ def entries_propose(session: Session, entry_name: str, shape: str, min_confidenc
       site-db entries propose Example_T2_CE1 --as xml
     """
     with session.store() as store:
-        found = propose_against_configuration(store, entry_name, utc_now()).at_least(min_confidence)
+        found = propose_against_configuration(store, entry_name, utc_now(), min_confidence=min_confidence)
     session.show(answers.proposed(found, shape))
 
 

@@ -5,7 +5,7 @@ text: they become configuration only where the whole value fits the attribute's 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ class Proposal:
     """One attribute. `nodes`: how many it rests on; `report_ids`: examples of their reports.
 
     `present`: the value that the entry has now; None where it has none, or no configuration was imported.
+    `needs`: the attributes without which it would be wrong.
     """
 
     attribute: str
@@ -38,6 +39,7 @@ class Proposal:
     nodes: int
     report_ids: tuple[str, ...]
     present: str | None = None
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,6 @@ class Proposals(SiteReportPart):
     generated_at: datetime
     proposals: tuple[Proposal, ...]
     notes: tuple[str, ...]
-
-    def at_least(self, confidence: str) -> "Proposals":
-        """Without the proposals that are less sure than this (low, medium, high); a note says which."""
-        lowest = CONFIDENCES.index(confidence)
-        kept = tuple(item for item in self.proposals if CONFIDENCES.index(item.confidence) >= lowest)
-        notes = [
-            f"{item.attribute}={item.value} is left out: its confidence is {item.confidence}, below {confidence}."
-            for item in self.proposals
-            if item not in kept
-        ]
-        return replace(self, proposals=kept, notes=(*self.notes, *notes))
 
 
 class Derived(NamedTuple):
@@ -79,17 +70,18 @@ def propose(store: Store, entry: str, now: datetime, rules: Rules | None = None)
     return Proposals(found.name, found.factory, found.site, now, tuple(in_order), tuple(derived.notes))
 
 
-def derive_proposals(groups: Sequence[NodeGroup], rules: Rules) -> Derived:
-    """The proposals that follow from the nodes in `groups`. Pure."""
-    changes = _shared_change(groups, rules)
-    require = _require(groups, changes.proposals, rules)
-    slots = _gpu_slots(groups, rules)
+def derive_proposals(groups: Sequence[NodeGroup], rules: Rules, without: Collection[str] = ()) -> Derived:
+    """The proposals that follow from the nodes in `groups`. Pure. `without`: attributes that stay as they are; nothing is
+    proposed that would be right only with a change of them."""
+    changes = _shared_change(groups, rules, without)
+    parts = [changes, _require(groups, changes.proposals, rules), _gpu_slots(groups, rules)]
     return Derived(
-        [*changes.proposals, *require.proposals, *slots.proposals], [*changes.notes, *require.notes, *slots.notes]
+        [item for part in parts for item in part.proposals if item.attribute not in without],
+        [note for part in parts for note in part.notes],
     )
 
 
-def _shared_change(groups: Sequence[NodeGroup], rules: Rules) -> Derived:
+def _shared_change(groups: Sequence[NodeGroup], rules: Rules, without: Collection[str]) -> Derived:
     """The change that ran on every node on which Singularity fails as configured."""
     texts = rules.alternatives
     failing, working = _split(groups, texts["capability"], rules)
@@ -97,11 +89,13 @@ def _shared_change(groups: Sequence[NodeGroup], rules: Rules) -> Derived:
     if not failing:
         return Derived([], [])
     candidates = [_attributes_of(change, rules) for change in _changes_that_ran(failing)]
-    refused = [_refusals(change, texts["order"], rules) for change in candidates]
-    possible = [change for change, refusals in zip(candidates, refused, strict=True) if not refusals]
+    if not candidates:
+        return Derived([], [texts["none_shared"].format(failing=nodes)])
+    allowed = [change for change in candidates if not set(change) & set(without)]
+    refused = [_refusals(change, texts["order"], rules) for change in allowed]
+    possible = [change for change, refusals in zip(allowed, refused, strict=True) if not refusals]
     if not possible:
-        notes = list(dict.fromkeys(refusal for refusals in refused for refusal in refusals))
-        return Derived([], notes or [texts["none_shared"].format(failing=nodes)])
+        return Derived([], list(dict.fromkeys(refusal for refusals in refused for refusal in refusals)))
     change = min(possible, key=lambda change: _preference(change, texts["order"]))
     cause = judge_named(texts["capability"], failing, rules).reasons[0].code
     reason = texts["reason"].format(failing=nodes, cause=cause)
@@ -122,10 +116,12 @@ def _require(groups: Sequence[NodeGroup], changes: Sequence[Proposal], rules: Ru
     row = texts[verdict.answer]
     if changes:
         row = texts["repaired"]
-        confidence = confidence_of(verdict.nodes_measured, verdict.nodes_measured, verdict.nodes, rules)
+        repaired = confidence_of(verdict.nodes_measured, verdict.nodes_measured, verdict.nodes, rules)
+        confidence = min(repaired, *(change.confidence for change in changes), key=CONFIDENCES.index)
     words = _words(verdict) | {"change": " and ".join(f"{change.attribute}={change.value}" for change in changes)}
     reason = row["reason"].format(**words)
-    return Derived([_proposal(texts["attribute"], row["value"], reason, confidence, groups, rules)], [])
+    proposal = _proposal(texts["attribute"], row["value"], reason, confidence, groups, rules)
+    return Derived([replace(proposal, needs=tuple(change.attribute for change in changes))], [])
 
 
 def _gpu_slots(groups: Sequence[NodeGroup], rules: Rules) -> Derived:

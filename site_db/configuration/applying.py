@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from site_db.configuration.edit_xml import xml_edits
 from site_db.configuration.edit_yaml import yaml_edits
 from site_db.configuration.editing import Change, apply_edits
 from site_db.configuration.importing import Beside, read_configuration, reader
-from site_db.configuration.model import BrokenFile, Entry, Parsed, PolicyRow
+from site_db.configuration.model import BrokenFile, Entry, Parsed
 from site_db.configuration.policy import Policy, told
-from site_db.configuration.present import against, under_policy
+from site_db.configuration.present import Limits, derive_within
 from site_db.errors import UnknownName
-from site_db.proposals import Proposal, Proposals, derive_proposals
+from site_db.proposals import Proposal, Proposals
 from site_db.rules import Rules, default_rules
 from site_db.site_reports import SiteReportPart
 from site_db.storable import storable
@@ -171,16 +171,10 @@ def _proposals(
     """The proposals that are to be made in the file: only from an entry's own nodes, never from its neighbours'."""
     nodes = measured.get(entry.name, NOT_MEASURED)
     groups = nodes.groups if nodes.joined_by == "entry" else ()
-    derived = derive_proposals(groups, rules)
-    in_order = tuple(sorted(derived.proposals, key=lambda item: item.attribute))
-    name = storable(entry.name)
-    found = Proposals(name, "", entry.site or "", now, in_order, tuple(derived.notes) if groups else ())
-    changes = against(found, entry.values()).at_least(min_confidence)
-    return replace(under_policy(changes, replace(policy, rows=_unexpired(policy))), entry=entry.name)
-
-
-def _unexpired(policy: Policy) -> list[PolicyRow]:
-    return [row for row in policy.rows if row.expires >= policy.day]
+    limits = Limits(storable(entry.name), (entry.site or "",), entry.values(), policy, min_confidence)
+    fit = derive_within(groups, limits, rules)
+    in_order = tuple(sorted(fit.proposals, key=lambda item: item.attribute))
+    return Proposals(entry.name, "", entry.site or "", now, in_order, tuple(fit.notes))
 
 
 def _meaning(entry: Entry) -> dict[str, dict[str, str]]:

@@ -1,10 +1,11 @@
 """Proposals against the configuration that an entry has: what is there is not proposed, options are added to.
 
-Policy has the last word: what an operator keeps, pins or disables is not proposed while that decision holds.
+Policy has the last word: what an operator keeps, pins or disables is not proposed while that decision holds. What would be
+right only with a change that is left out is not proposed either: all is derived anew without that change.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from site_db.configuration.catalogue import read_catalogue, read_policy
@@ -12,33 +13,89 @@ from site_db.configuration.drift_rules import DriftRules, default_drift_rules
 from site_db.configuration.model import PolicyRow
 from site_db.configuration.policy import Policy, told
 from site_db.configuration.resource_slots import with_gpus
-from site_db.proposals import Proposal, Proposals, propose
-from site_db.rules import Rules
+from site_db.proposals import CONFIDENCES, Derived, Proposal, Proposals, derive_proposals
+from site_db.rules import Rules, default_rules
 from site_db.store import Store
+from site_db.verdicts import NodeGroup
+from site_db.views import entry_groups
 
 
-def propose_against_configuration(store: Store, entry: str, now: datetime, rules: Rules | None = None) -> Proposals:
+@dataclass(frozen=True)
+class Limits:
+    """What may be proposed for an entry: `present` are the values that it has, `sites` the names that policy may know its
+    site by."""
+
+    entry: str
+    sites: Collection[str]
+    present: Mapping[str, str]
+    policy: Policy
+    min_confidence: str = "low"
+
+    def objection(self, item: Proposal) -> str | None:
+        """Why this is left out; None where it is not."""
+        if CONFIDENCES.index(item.confidence) < CONFIDENCES.index(self.min_confidence):
+            why = f": its confidence is {item.confidence}, below {self.min_confidence}."
+        elif row := self._forbidden_by(item.attribute):
+            why = f" by policy: {told(row)}"
+        else:
+            return None
+        return f"{item.attribute}={item.value} is left out{why}"
+
+    def _forbidden_by(self, attribute: str) -> PolicyRow | None:
+        rows = (self.policy.pins(self.entry), *map(self.policy.disables, self.sites))
+        return next((row for row in rows if row), None) or self.policy.keeps(attribute, self.entry)
+
+    def expired(self) -> list[str]:
+        """Decisions about this entry that act no more."""
+        about = {self.entry, *self.sites}
+        return [
+            f"policy expired, and acts no more: {told(row)}"
+            for row in self.policy.expired
+            if (row.entry in (None, self.entry) if row.action == "keep_attribute" else row.target in about)
+        ]
+
+
+def propose_against_configuration(
+    store: Store, entry: str, now: datetime, rules: Rules | None = None, min_confidence: str = "low"
+) -> Proposals:
     """The proposals for one entry (NAME or NAME@FACTORY), as changes of the configuration that was imported for it.
 
     Where none was imported, all proposals. Raises UnknownName, AmbiguousName.
     """
-    proposals = propose(store, entry, now, rules)
+    rules = rules or default_rules()
+    found, groups = entry_groups(store, entry, now, rules)
     with store.reading() as connection:
-        configured = read_catalogue(connection, name=proposals.entry)
+        configured = read_catalogue(connection, name=found.name)
         policy = read_policy(connection, now.date())
-    of_factory = [item for item in configured if item.factory == proposals.factory] or configured
-    if not of_factory:
-        note = "No configuration of this entry was imported: what it has already is not known."
-        return under_policy(replace(proposals, notes=(*proposals.notes, note)), policy)
-    changes = against(proposals, of_factory[-1].entry.values())
-    return under_policy(changes, policy, of_factory[-1].entry.site)
+    of_factory = [item for item in configured if item.factory == found.factory] or configured
+    notes = [] if of_factory else ["No configuration of this entry was imported: what it has already is not known."]
+    present = of_factory[-1].entry if of_factory else None
+    sites = dict.fromkeys((found.site, *([present.site] if present and present.site else [])))
+    limits = Limits(found.name, sites, present.values() if present else {}, policy, min_confidence)
+    fit = derive_within(groups, limits, rules)
+    in_order = tuple(sorted(fit.proposals, key=lambda item: item.attribute))
+    notes = [*fit.notes, *notes, *limits.expired()]
+    return Proposals(found.name, found.factory, found.site, now, in_order, tuple(notes))
 
 
-def against(proposals: Proposals, present: Mapping[str, str], drift_rules: DriftRules | None = None) -> Proposals:
+def derive_within(groups: Sequence[NodeGroup], limits: Limits, rules: Rules) -> Derived:
+    """The proposals that change something and to which nothing objects; notes say what was left out, and why. Pure."""
+    without: dict[str, str] = {}
+    while True:
+        changes = against(derive_proposals(groups, rules, without), limits.present)
+        objections = {item.attribute: text for item in changes.proposals if (text := limits.objection(item))}
+        if not objections:
+            return Derived(changes.proposals, [*changes.notes, *without.values()])
+        # What rests on a change that falls is not judged yet: without that change it may be another.
+        needs = {item.attribute: objections.keys() & set(item.needs) for item in changes.proposals}
+        without |= {name: text for name, text in objections.items() if not needs[name]}
+
+
+def against(derived: Derived, present: Mapping[str, str], drift_rules: DriftRules | None = None) -> Derived:
     """The proposals that change something where these values are present."""
     drift_rules = drift_rules or default_drift_rules()
-    kept, notes = [], list(proposals.notes)
-    for item in proposals.proposals:
+    kept, notes = [], list(derived.notes)
+    for item in derived.proposals:
         value = present.get(item.attribute)
         wanted = _wanted(item, value, drift_rules) if value else item.value
         if value in drift_rules.satisfied.get((item.attribute, item.value), ()):
@@ -47,7 +104,7 @@ def against(proposals: Proposals, present: Mapping[str, str], drift_rules: Drift
             kept.append(replace(item, value=wanted, present=value))
         elif wanted != item.value:
             notes.append(f"{item.attribute}={value} stays: it covers {item.value}.")
-    return replace(proposals, proposals=tuple(kept), notes=tuple(notes))
+    return Derived(kept, notes)
 
 
 def _wanted(item: Proposal, present: str, drift_rules: DriftRules) -> str:
@@ -61,24 +118,3 @@ def _extended(item: Proposal, present: str) -> str:
     """The present options with those of the proposal that they lack."""
     there = present.split()
     return " ".join([present, *(option for option in item.value.split() if option not in there)])
-
-
-def under_policy(proposals: Proposals, policy: Policy, site: str | None = None) -> Proposals:
-    """The proposals that no decision forbids; a note for each that one does, and for each decision that has expired."""
-    of_all = policy.pins(proposals.entry) or policy.disables(site or proposals.site)
-    kept, notes = [], list(proposals.notes)
-    for item in proposals.proposals:
-        row = of_all or policy.keeps(item.attribute, proposals.entry)
-        if row is None:
-            kept.append(item)
-        else:
-            notes.append(f"{item.attribute}={item.value} is left out by policy: {told(row)}")
-    expired = [row for row in policy.expired if _is_about(row, proposals, site)]
-    notes += [f"policy expired, and acts no more: {told(row)}" for row in expired]
-    return replace(proposals, proposals=tuple(kept), notes=tuple(notes))
-
-
-def _is_about(row: PolicyRow, proposals: Proposals, site: str | None) -> bool:
-    if row.action == "keep_attribute":
-        return row.entry in (None, proposals.entry)
-    return row.target in (proposals.entry, proposals.site, site)

@@ -209,6 +209,45 @@ def test_policy_withholds_a_proposal_and_says_so(store: Store, tmp_path: Path) -
     assert any("ticket 4711" in note for note in found.notes)
 
 
+def _applied(store: Store, tmp_path: Path) -> dict[str, tuple[str, str]]:
+    edited = plan(store, write_factory(tmp_path, {ENTRY: {}}), NOW)
+    return {each.proposal.attribute: (each.proposal.value, each.proposal.confidence) for each in edited.applied.changes}
+
+
+def test_what_rests_on_a_change_that_policy_forbids_is_derived_without_it(store: Store, tmp_path: Path) -> None:
+    store.add([sample("pid_masked", node=n) for n in range(1, 31)])
+    import_files(store, [write_policy(tmp_path, "keep_attribute", NO_PID)], "", NOW)
+    assert _applied(store, tmp_path) == {REQUIRE: ("NEVER", "high")}
+    assert [item.value for item in propose_against_configuration(store, ENTRY, NOW).proposals] == ["NEVER"]
+
+
+def test_what_rests_on_a_change_that_is_not_sure_enough_is_derived_without_it(store: Store, tmp_path: Path) -> None:
+    store.add([sample("pid_masked" if n < 4 else "healthy", node=n) for n in range(1, 31)])
+    assert _applied(store, tmp_path) == {REQUIRE: ("OPTIONAL", "high")}
+    low = propose_against_configuration(store, ENTRY, NOW).proposals
+    assert [(item.attribute, item.value, item.confidence) for item in low] == [
+        (REQUIRE, "PREFERRED", "low"),
+        (NO_PID, "1", "low"),
+    ]
+    assert low[0].needs == (NO_PID,)
+
+
+def test_a_change_that_is_configured_already_is_nothing_to_leave_out(store: Store, tmp_path: Path) -> None:
+    store.add([sample("pid_masked")])
+    _import(store, tmp_path, {NO_PID: "1"})
+    import_files(store, [write_policy(tmp_path, "keep_attribute", NO_PID)], "", NOW)
+    assert _proposed(store) == {REQUIRE: "PREFERRED"}
+
+
+def test_another_change_is_taken_where_policy_forbids_the_first(store: Store, tmp_path: Path) -> None:
+    report = sample_report("pid_masked", created_at="2026-11-20T17:00:00Z")
+    changes = [{NO_PID: "1"}, {NO_PID: "1", "--no-home": None}, {"--userns": None}]
+    report["singularity"]["alternatives"] = [{"change": change, "check": check("a")} for change in changes]
+    store.add([submission(report)])
+    import_files(store, [write_policy(tmp_path, "keep_attribute", NO_PID)], "", NOW)
+    assert _proposed(store) == {REQUIRE: "PREFERRED", "GLIDEIN_SINGULARITY_OPTS": "--userns"}
+
+
 def test_a_file_is_edited_as_proposed_and_then_there_is_nothing_to_do(store: Store, tmp_path: Path) -> None:
     store.add([sample("pid_masked", node=n) for n in range(1, 9)])
     path = write_factory(tmp_path, {"Other": {}, ENTRY: {REQUIRE: "NEVER"}})

@@ -14,13 +14,12 @@ from site_db.configuration.importing import Beside, read_configuration
 from site_db.configuration.model import Entry, Setting
 from site_db.configuration.present import against
 from site_db.configuration.resource_slots import gpu_claim, with_gpus
-from site_db.proposals import Proposals, derive_proposals
+from site_db.proposals import derive_proposals
 from site_db.rules import default_rules
 from site_db.verdicts import NodeGroup
 from tests.sample_reports import Report, check, sample_report
 from tests.shared_data import shared_data
 from tests.site_db.groups import group
-from tests.site_db.submissions import NOW
 
 RULES = default_rules()
 SLOTS, REQUEST = "GLIDEIN_Resource_Slots", "Request_GPUs"
@@ -139,9 +138,7 @@ def test_nodes_of_two_kinds_are_a_note_that_tells_both_numbers() -> None:
     ],
 )
 def test_a_proposal_takes_no_other_resource_away(present: Mapping[str, str], expected: str | None) -> None:
-    derived = derive_proposals([_node(8)], RULES)
-    found = Proposals("E", "f", "S", NOW, tuple(derived.proposals), ())
-    changes = against(found, present)
+    changes = against(derive_proposals([_node(8)], RULES), present)
     assert {item.attribute: item.value for item in changes.proposals}.get(SLOTS) == expected
     assert any(note.startswith(f"{SLOTS}=") for note in changes.notes) == (present.get(SLOTS) == "GPUs,type=main")
 
