@@ -28,7 +28,7 @@ from reports.pages.kept import Kept
 from reports.pages.routes import Pages
 from reports.problems import HttpProblem
 from reports.readiness import Queue, check_ready, watch_queue
-from reports.receiving import Accepting, Receiver, caller_of
+from reports.receiving import Accepting, Checking, Receiver, caller_of
 from reports.safe_text import escaped_json
 from reports.settings import Settings
 from reports.tokens.authorizer import TokenAuthorizer
@@ -62,9 +62,10 @@ def create_app(
     disk: Disk | None = None,
     writer: Accepting | None = None,
     queue: Queue | None = None,
+    gate: Checking | None = None,
 ) -> Starlette:
     """The application over an open store. Reports go to `queue` or else to `writer` (or else a Writer of the store), which
-    it drains when it stops; the store stays open.
+    it drains when it stops; the store stays open. `writer` and `gate` together: reports.writing.
 
     `state.metrics` and `state.settings` are for the server that runs it.
     """
@@ -73,7 +74,7 @@ def create_app(
     writer = queue or writer or Writer(store)
     metrics = Metrics()
     disk = disk or Disk(_written_folders(store), settings.disk_free_bytes)
-    receiver = Receiver(writer, authorizer, settings, metrics, disk)
+    receiver = Receiver(writer, authorizer, settings, metrics, disk, gate)
     _watch(metrics, writer, receiver, disk, authorizer)
     if queue:
         watch_queue(metrics, queue)

@@ -9,8 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, Protocol
 
 import orjson
 from anyio.to_thread import run_sync
@@ -19,13 +18,15 @@ from starlette.responses import Response
 
 from reports import compression
 from reports.authorization import Authorizer, Caller, Refused, Sender
+from reports.batches import Bodies, Checked
 from reports.contract import Problem
 from reports.disk import Disk
-from reports.intake import Period, Rejected, validate
+from reports.gate import LineResult, Outcome, Work
+from reports.intake import Rejected
 from reports.metrics import Metrics
-from reports.problems import STATUS_OF_KIND, HttpProblem
+from reports.problems import HttpProblem
 from reports.rates import Rates
-from reports.reading import Line, lines
+from reports.reading import Line
 from reports.safe_text import printable
 from reports.settings import Settings
 from site_db.errors import Busy, SiteDbError
@@ -36,8 +37,8 @@ BATCH_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl"
 SINGLE_TYPE = "application/json"
 _ENCODINGS = {"": "identity", "identity": "identity", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
 _IN_MEMORY_BYTES = 1024 * 1024
-_CHUNK_LINES = 500
-_CHUNK_BYTES = 8 * 1024 * 1024
+# Packed. Smaller ones are checked here, and their senders find them in the database at once.
+_LARGE_BYTES = 64 * 1024
 
 
 class Accepting(Protocol):
@@ -54,21 +55,24 @@ class Accepting(Protocol):
         """A concurrent Future of "new" or "known" for each, done after the commit. Raises Busy."""
 
 
-class Checked(NamedTuple):
-    """One line of a batch after validation: a submission, or the refusal."""
+class Checking(Protocol):
+    """What checks large batches and keeps them: reports.gate.Gate."""
 
-    number: int
-    submission: Submission | None
-    status: int
-    reason: str
-    problems: list[Problem]
+    def check(self, work: Work) -> Outcome:
+        """Check a batch and make what is good of it durable. Blocks. Raises Busy, DatabaseUnavailable."""
 
 
 class Receiver:
     """Takes reports over HTTP. At most `settings.concurrent_posts` requests at a time; the rest are asked to retry."""
 
     def __init__(
-        self, writer: Accepting, authorizer: Authorizer, settings: Settings, metrics: Metrics, disk: Disk
+        self,
+        writer: Accepting,
+        authorizer: Authorizer,
+        settings: Settings,
+        metrics: Metrics,
+        disk: Disk,
+        gate: Checking | None = None,
     ) -> None:
         self._writer = writer
         self._authorizer = authorizer
@@ -76,8 +80,9 @@ class Receiver:
         self._metrics = metrics
         self._disk = disk
         self._rates = Rates(settings.rate_per_s, settings.rate_burst)
-        past, future = timedelta(days=settings.report_age_limit_days), timedelta(seconds=settings.report_future_limit_s)
-        self._period = Period(past, future)
+        self._gate = gate
+        # With a gate reports are stored as the texts that came.
+        self._bodies = Bodies(settings, quickly=gate is not None)
         self.present = 0
 
     async def post(self, request: Request) -> Response:
@@ -102,11 +107,13 @@ class Receiver:
         encoding = _encoding(request.headers)
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as body:
             await self._take_body(request, body)
+            size = body.tell()
             body.seek(0)
-            decoded = self._bounded(compression.pieces(body, encoding))
             if media_type == SINGLE_TYPE:
-                return await self._one(decoded, sender)
-            return await self._batch(decoded, sender)
+                return await self._one(self._bodies.decoded(body, encoding), sender)
+            if self._gate and size > _LARGE_BYTES:
+                return await self._large_batch(self._gate, Work(body.read(), encoding, sender))
+            return await self._batch(self._bodies.lines(body, encoding), sender)
 
     async def _sender(self, request: Request) -> Sender:
         try:
@@ -144,23 +151,11 @@ class Receiver:
             LOG.error("a body cannot be kept: %s", error)
             raise HttpProblem.try_again("disk", "there is no room to take this body", 60) from error
 
-    def _bounded(self, decoded: Iterator[bytes]) -> Iterator[bytes]:
-        """The decoded body, ended by HttpProblem when it is broken or unfolds beyond the limit."""
-        limit, size = self._settings.decoded_limit_bytes, 0
-        try:
-            for piece in decoded:
-                size += len(piece)
-                if size > limit:
-                    raise HttpProblem(413, f"the decompressed body is larger than {limit} bytes", "too_large")
-                yield piece
-        except compression.Damaged as error:
-            raise HttpProblem(400, f"the body cannot be decompressed: {error}", "damaged") from error
-
     async def _one(self, decoded: Iterator[bytes], sender: Sender) -> Response:
         self._metrics.received.inc()
         self._rates.charge(sender.name, 1)
         try:
-            submission = sender.accept(await run_sync(self._validated, decoded))
+            submission = await self._submission(decoded, sender)
         except Rejected as rejected:
             raise HttpProblem.of_rejected(rejected) from rejected
         except Refused as refused:
@@ -169,63 +164,68 @@ class Receiver:
         answer = {"report_id": submission.report["report_id"], "status": status}
         return _json(answer, 201 if status == "new" else 200)
 
-    def _validated(self, decoded: Iterator[bytes]) -> Submission:
+    async def _submission(self, decoded: Iterator[bytes], sender: Sender) -> Submission:
+        """An ordinary report at once: a thread and back takes longer than to look at it. All else in a thread."""
+        first = next(decoded, b"")
+        if len(first) < compression.PIECE_BYTES:
+            second = next(decoded, b"")
+            if not second and (quick := self._bodies.quick(first, sender)):
+                return quick
+            first += second
+        return await run_sync(self._validated, first, decoded, sender)
+
+    def _validated(self, first: bytes, rest: Iterator[bytes], sender: Sender) -> Submission:
         limit = self._settings.report_limit_bytes
-        raw = bytearray()
-        for piece in decoded:
+        raw = bytearray(first)
+        for piece in rest:
             raw += piece
             if len(raw) > limit:
-                raise Rejected("too_large", [Problem("", f"is longer than {limit} bytes")])
-        return validate(bytes(raw), limit, period=self._period)
+                break
+        if len(raw) > limit:
+            raise Rejected("too_large", [Problem("", f"is longer than {limit} bytes")])
+        return self._bodies.accepted(bytes(raw), sender)
 
-    async def _batch(self, decoded: Iterator[bytes], sender: Sender) -> Response:
-        rest = lines(decoded, self._settings.report_limit_bytes)
+    async def _large_batch(self, gate: Checking, work: Work) -> Response:
+        try:
+            found = await run_sync(gate.check, work)
+        except SiteDbError as error:
+            raise self._not_stored(error) from error
+        self._metrics.received.inc(len(found.lines))
+        self._rates.charge(work.sender.name, len(found.lines))
+        self._count(found.outcomes)
+        if found.problem:
+            raise found.problem
+        rest = iter(found.outcomes)
+        answers = [
+            self._line_answer(line, line.report_id, next(rest) if line.report_id else "rejected")
+            for line in found.lines
+        ]
+        return Response(b"".join(answers), 200, media_type=BATCH_TYPES[0])
+
+    async def _batch(self, rest: Iterator[Line], sender: Sender) -> Response:
         answers: list[bytes] = []
-        while (chunk := await run_sync(self._next_chunk, rest, sender)) is not None:
+        while (chunk := await run_sync(self._bodies.next_chunk, rest, sender)) is not None:
             self._rates.charge(sender.name, len(chunk))
             answers += await self._chunk_answers(chunk)
         return Response(b"".join(answers), 200, media_type=BATCH_TYPES[0])
-
-    def _next_chunk(self, rest: Iterator[Line], sender: Sender) -> list[Checked] | None:
-        """The next lines, validated, without the blank ones; None at the end."""
-        chunk: list[Line] = []
-        size = 0
-        for line in rest:
-            chunk.append(line)
-            size += len(line.raw)
-            if len(chunk) >= _CHUNK_LINES or size >= _CHUNK_BYTES:
-                break
-        limit = self._settings.batch_limit_lines
-        if chunk and chunk[-1].number > limit:
-            raise HttpProblem(413, f"more than {limit} lines in one batch; send the rest in another", "too_large")
-        return [self._checked(line, sender) for line in chunk if line.raw.strip()] if chunk else None
-
-    def _checked(self, line: Line, sender: Sender) -> Checked:
-        limit = self._settings.report_limit_bytes
-        try:
-            if line.size_bytes > limit:
-                problem = Problem("", f"is {line.size_bytes} bytes long, at most {limit} are taken")
-                raise Rejected("too_large", [problem])
-            submission = sender.accept(validate(line.raw, limit, period=self._period))
-        except Rejected as rejected:
-            return Checked(line.number, None, STATUS_OF_KIND[rejected.kind], rejected.kind, rejected.problems)
-        except Refused as refused:
-            problem = Problem("", printable(str(refused)))
-            return Checked(line.number, None, refused.status, refused.reason, [problem])
-        return Checked(line.number, submission, 200, "", [])
 
     async def _chunk_answers(self, chunk: list[Checked]) -> list[bytes]:
         self._metrics.received.inc(len(chunk))
         submissions = [item.submission for item in chunk if item.submission]
         stored = iter(await self._stored(submissions) if submissions else [])
-        return [self._line_answer(item, next(stored) if item.submission else "rejected") for item in chunk]
+        return [
+            self._line_answer(item, item.submission.report["report_id"], next(stored))
+            if item.submission
+            else self._line_answer(item, None, "rejected")
+            for item in chunk
+        ]
 
-    def _line_answer(self, item: Checked, status: str) -> bytes:
-        if not item.submission:
+    def _line_answer(self, item: Checked | LineResult, report_id: str | None, status: str) -> bytes:
+        if report_id is None:
             self._metrics.refused.labels(str(item.status), item.reason).inc()
         answer = {
             "line": item.number,
-            "report_id": item.submission.report["report_id"] if item.submission else None,
+            "report_id": report_id,
             "status": status,
             "problems": [problem._asdict() for problem in item.problems],
         }
@@ -235,17 +235,23 @@ class Receiver:
         began = time.monotonic()
         try:
             outcomes: list[str] = await asyncio.wrap_future(self._writer.submit(submissions))
-        except Busy as busy:
-            raise HttpProblem.try_again("busy", str(busy), busy.retry_after_s) from busy
         except SiteDbError as error:
-            LOG.error("not stored: %s", error)
-            detail = "the report could not be stored; nothing was acknowledged, send it again later"
-            raise HttpProblem.try_again("unavailable", detail, self._settings.retry_after_s) from error
+            raise self._not_stored(error) from error
         self._metrics.commit_seconds.observe(time.monotonic() - began)
+        self._count(outcomes)
+        return outcomes
+
+    def _not_stored(self, error: SiteDbError) -> HttpProblem:
+        if isinstance(error, Busy):
+            return HttpProblem.try_again("busy", str(error), error.retry_after_s)
+        LOG.error("not stored: %s", error)
+        detail = "the report could not be stored; nothing was acknowledged, send it again later"
+        return HttpProblem.try_again("unavailable", detail, self._settings.retry_after_s)
+
+    def _count(self, outcomes: list[str]) -> None:
         self._metrics.last_commit.set_to_current_time()
         self._metrics.stored.inc(outcomes.count("new"))
         self._metrics.known.inc(outcomes.count("known"))
-        return outcomes
 
 
 def caller_of(request: Request) -> Caller:

@@ -16,10 +16,9 @@ from reports.queue.settings import QueueSettings
 from reports.serve_configuration import Configuration, read_configuration
 from reports.session import Session, common_options
 from reports.settings import Settings
+from reports.writing import writing
 from site_db.known_reports import known_reports
 from site_db.store import Store
-from site_db.store_process import StoreProcess
-from site_db.writer import Writer
 
 DEFAULT_PORT = 8642
 _session = click.make_pass_decorator(Session, ensure=True)
@@ -65,7 +64,7 @@ def serve(session: Session, /, config_file: Path | None, **options: Any) -> None
     _check(chosen, has_tokens=given.authorizer is not None)
     log_to_stderr(output_format=chosen.log_format)
     queue = choose_queue(options["queue_addresses"], options["queue_password_file"], given.queue)
-    with session.store() as store, _sink(queue, session.url, store) as sink:
+    with session.store() as store, _sink(queue, session.url, store, given.limits) as sink:
         app = create_app(store, given.limits, given.authorizer, **sink)
 
         def ready(url: str) -> None:
@@ -75,16 +74,15 @@ def serve(session: Session, /, config_file: Path | None, **options: Any) -> None
 
 
 @contextmanager
-def _sink(queue: QueueSettings | None, url: str, store: Store) -> Iterator[dict[str, Any]]:
-    """Where reports go, as create_app takes it: the queue, or a process that stores them."""
+def _sink(queue: QueueSettings | None, url: str, store: Store, limits: Settings) -> Iterator[dict[str, Any]]:
+    """Where reports go, as create_app takes it: the queue, or the inbox and a process that stores them."""
     if queue:
         from reports.queue.publisher import Publisher  # its library is an extra
 
         yield {"queue": Publisher(queue, partial(known_reports, store))}
         return
-    stores = StoreProcess(url, store.place)
-    yield {"writer": Writer(stores)}
-    stores.close()
+    with writing(store, url, limits) as (writer, gate):
+        yield {"writer": writer, "gate": gate}
 
 
 def _choose(options: dict[str, Any], server: dict[str, Any]) -> _Chosen:

@@ -15,7 +15,12 @@ _WRITERS_LOCK = 0x51DC  # any number, the same in every release
 
 def insert_for(connection: Connection, table: Table) -> postgresql.Insert:
     """An INSERT that knows ON CONFLICT."""
-    if connection.dialect.name == "postgresql":
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: Table) -> postgresql.Insert:
+    """The same by the dialect's name, for who keeps the statement: to make one takes longer than to carry it out."""
+    if dialect == "postgresql":
         return postgresql.insert(table)
     # The same ON CONFLICT as PostgreSQL's, under another type.
     return cast("postgresql.Insert", sqlite.insert(table))

@@ -7,13 +7,16 @@ order; an entry's totals are the lock of its changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, case, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from site_db import rollups, tables
 from site_db.changes_recording import record_changes
-from site_db.dialects import insert_for, join_writers, portions
+from site_db.dialects import insert_for, insert_of, join_writers, portions
 from site_db.images.recording import Tried, observe_images
 from site_db.reduction import Reduced
 from site_db.rules import Rules
@@ -137,11 +140,16 @@ def _lock_nodes(connection: Connection, node_ids: Iterable[int]) -> None:
 
 
 def _insert_reports(connection: Connection, rows: Mapping[bytes, Row]) -> dict[bytes, int]:
-    columns = tables.reports.c
-    statement = insert_for(connection, tables.reports).on_conflict_do_nothing(index_elements=["report_id"])
     in_order = [rows[report_id] for report_id in sorted(rows)]
-    found = connection.execute(statement.returning(columns.report_id, columns.id), in_order)
+    found = connection.execute(_add_reports(connection.dialect.name), in_order)
     return {bytes(report_id): number for report_id, number in found}
+
+
+@cache
+def _add_reports(dialect: str) -> ReturningInsert[Any]:
+    columns = tables.reports.c
+    statement = insert_of(dialect, tables.reports).on_conflict_do_nothing(index_elements=["report_id"])
+    return statement.returning(columns.report_id, columns.id)
 
 
 def _observe(connection: Connection, rows: Iterable[Row]) -> None:
@@ -155,10 +163,15 @@ def _observe(connection: Connection, rows: Iterable[Row]) -> None:
             "first_seen": earlier["first_seen"] if earlier else row["created_at"],
             "count": earlier["count"] + 1 if earlier else 1,
         }
-    statement = insert_for(connection, tables.observations)
+    connection.execute(_add_observations(connection.dialect.name), [folded[key] for key in sorted(folded)])
+
+
+@cache
+def _add_observations(dialect: str) -> Insert:
+    statement = insert_of(dialect, tables.observations)
     there, come = tables.observations.c, statement.excluded
     newer = come.created_at >= there.created_at
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["entry_id", "node_id"],
         set_={
             **{name: case((newer, come[name]), else_=there[name]) for name in ("profile_id", "report", "created_at")},
@@ -166,7 +179,6 @@ def _observe(connection: Connection, rows: Iterable[Row]) -> None:
             "count": there["count"] + come["count"],
         },
     )
-    connection.execute(statement, [folded[key] for key in sorted(folded)])
 
 
 def _observe_images(connection: Connection, tried: Sequence[Tried]) -> None:

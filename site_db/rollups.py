@@ -9,13 +9,15 @@ nodes: the places before and after it are read from `observations`, and the diff
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from site_db import tables
-from site_db.dialects import insert_for, portions
+from site_db.dialects import insert_of, portions
 
 DAY_MICROSECONDS = 86_400_000_000
 _OBSERVED = tables.observations.c
@@ -109,12 +111,7 @@ def add_daily(connection: Connection, before: Iterable[Observed], rows: Iterable
         newest[key] = row["created_at"], row["profile_id"]
     keys = sorted(key for key, delta in deltas.items() if delta)
     values = [{"entry_id": key[0], "day": key[1], "profile_id": key[2], "nodes": deltas[key]} for key in keys]
-    statement = insert_for(connection, tables.daily_nodes)
-    statement = statement.on_conflict_do_update(
-        index_elements=["entry_id", "day", "profile_id"],
-        set_={"nodes": tables.daily_nodes.c.nodes + statement.excluded.nodes},
-    )
-    _execute_all(connection, statement, values)
+    _execute_all(connection, _add_daily_nodes(connection.dialect.name), values)
     _drop_empty(connection, tables.daily_nodes, [value for value in values if value["nodes"] < 0])
 
 
@@ -175,18 +172,7 @@ def _move_counts(connection: Connection, scope: _Scope, moved: Iterable[Moved]) 
                 _add_to_place(rows, (place.day, scope_id, place.profile_id), place, nodes)
     names = ("day", scope.column, "profile_id")
     values = [{**dict(zip(names, key, strict=True)), **rows[key]} for key in sorted(rows)]
-    statement = insert_for(connection, scope.counts)
-    there, come = scope.counts.c, statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=names,
-        set_={
-            "nodes": there.nodes + come.nodes,
-            "oldest": _least(there.oldest, come.oldest),
-            "newest": _greatest(there.newest, come.newest),
-            "report": case((come.newest >= there.newest, func.coalesce(come.report, there.report)), else_=there.report),
-        },
-    )
-    _execute_all(connection, statement, values)
+    _execute_all(connection, _add_counts(connection.dialect.name, scope), values)
     _drop_empty(connection, scope.counts, [value for value in values if value["nodes"] < 0])
 
 
@@ -207,9 +193,40 @@ def _move_totals(connection: Connection, scope: _Scope, moved: Iterable[Moved]) 
         row["nodes"] += (new is not None) - (old is not None)
         row["reports"] += (new.reports if new else 0) - (old.reports if old else 0)
         row["newest"] = max(row["newest"], new.created_at if new else 0)
-    statement = insert_for(connection, scope.totals)
+    values = [rows[key] for key in sorted(rows)]
+    _execute_all(connection, _add_totals(connection.dialect.name, scope), values)
+    _drop_empty(connection, scope.totals, [value for value in values if value["nodes"] < 0])
+
+
+@cache
+def _add_daily_nodes(dialect: str) -> Insert:
+    statement = insert_of(dialect, tables.daily_nodes)
+    return statement.on_conflict_do_update(
+        index_elements=["entry_id", "day", "profile_id"],
+        set_={"nodes": tables.daily_nodes.c.nodes + statement.excluded.nodes},
+    )
+
+
+@cache
+def _add_counts(dialect: str, scope: _Scope) -> Insert:
+    statement = insert_of(dialect, scope.counts)
+    there, come = scope.counts.c, statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["day", scope.column, "profile_id"],
+        set_={
+            "nodes": there.nodes + come.nodes,
+            "oldest": _least(there.oldest, come.oldest),
+            "newest": _greatest(there.newest, come.newest),
+            "report": case((come.newest >= there.newest, func.coalesce(come.report, there.report)), else_=there.report),
+        },
+    )
+
+
+@cache
+def _add_totals(dialect: str, scope: _Scope) -> Insert:
+    statement = insert_of(dialect, scope.totals)
     there, come = scope.totals.c, statement.excluded
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=[scope.column],
         set_={
             "nodes": there.nodes + come.nodes,
@@ -217,12 +234,11 @@ def _move_totals(connection: Connection, scope: _Scope, moved: Iterable[Moved]) 
             "newest": _greatest(there.newest, come.newest),
         },
     )
-    values = [rows[key] for key in sorted(rows)]
-    _execute_all(connection, statement, values)
-    _drop_empty(connection, scope.totals, [value for value in values if value["nodes"] < 0])
 
 
-def _drop_empty(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+def _drop_empty(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
     keys = [column.name for column in table.primary_key]
     statement = delete(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in keys), table.c.nodes <= 0)
     _execute_all(connection, statement, [{f"of_{name}": row[name] for name in keys} for row in rows])

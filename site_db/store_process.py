@@ -15,14 +15,28 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
+from site_db import segments
 from site_db.errors import DatabaseUnavailable, SiteDbError
+from site_db.known_reports import known_reports
+from site_db.segments import Frame
 from site_db.store import Store, Submission
+from site_db.times import moment
 
 LOG = logging.getLogger("site_db.collector")
+# Not -m: what is pickled there has to be of the module of this name here.
+_CHILD = "import sys; from site_db.store_process import main; main(int(sys.argv[1]))"
+
+
+class _Text(NamedTuple):
+    """A report as it came, and when."""
+
+    raw: bytes
+    received_at: datetime
 
 
 class _Failed(NamedTuple):
@@ -53,10 +67,13 @@ class StoreProcess:
 
     def add(self, submissions: Sequence[Submission]) -> list[str]:
         """As Store.add. Raises DatabaseUnavailable, also when the child died: whether it stored them nobody knows."""
-        texts = [(item.raw, item.received_at) for item in submissions]
+        answer = self._answer([_Text(item.raw, item.received_at) for item in submissions])
+        return ["new" if is_new else "known" for is_new in answer]
+
+    def _answer(self, work: list[Any]) -> bytes:
         with self._lock:
             try:
-                answer = self._asked(texts)
+                answer = self._asked(work)
             except (EOFError, OSError) as error:
                 self._end()
                 LOG.error("the process that stores reports ended; another is started")
@@ -67,23 +84,28 @@ class StoreProcess:
             raise (
                 DatabaseUnavailable(answer.message, answer.remedy) if answer.is_ours else RuntimeError(answer.message)
             )
-        return ["new" if is_new else "known" for is_new in answer]
+        answered: bytes = answer
+        return answered
+
+    def record(self, group: Sequence[Frame]) -> None:
+        """Store the reports of frames of an inbox, each once. Raises DatabaseUnavailable; then try the same again."""
+        self._answer(list(group))
 
     def close(self) -> None:
         """End the child; what it was given is stored."""
         with self._lock:
             self._end()
 
-    def _asked(self, texts: list[tuple[bytes, datetime]]) -> Any:  # noqa: ANN401 - bytes of booleans, or _Failed
+    def _asked(self, work: list[Any]) -> Any:  # noqa: ANN401 - bytes of booleans, or _Failed
         if self._pipe is None:
             self._start()
         assert self._pipe  # noqa: S101 - _start made it
-        self._pipe.send(texts)
+        self._pipe.send(work)
         return self._pipe.recv()
 
     def _start(self) -> None:
         self._pipe, theirs = Pipe()
-        command = [sys.executable, "-m", "site_db.store_process", str(theirs.fileno())]
+        command = [sys.executable, "-c", _CHILD, str(theirs.fileno())]
         # The child has to find this package where this process found it.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs:
@@ -111,20 +133,60 @@ def main(descriptor: int) -> None:
         url = pipe.recv()
         store: Store | None = None
         while True:
-            texts = pipe.recv()
+            work = pipe.recv()
             try:
                 store = store or Store.open(url)
-                pipe.send(_added(store, texts))
+                pipe.send(_recorded(store, work) if isinstance(work[0], Frame) else _added(store, work))
             except SiteDbError as error:
                 pipe.send(_Failed(True, str(error), error.remedy))
             except Exception as error:  # noqa: BLE001 - told to the parent, which knows whom it concerns
                 pipe.send(_Failed(False, f"{type(error).__name__}: {error}", ""))
 
 
-def _added(store: Store, texts: list[tuple[bytes, datetime]]) -> bytes:
+def _added(store: Store, texts: list[_Text]) -> bytes:
     submissions = [Submission(orjson.loads(raw), raw, received_at) for raw, received_at in texts]
     return bytes(status == "new" for status in store.add(submissions))
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+def _recorded(store: Store, group: list[Frame]) -> bytes:
+    """Store what frames hold; what the database has already, after a death in between, is not even unpacked further."""
+    contents = [read for frame in group if (read := _read(frame))]
+    known = known_reports(store, [report_id for each in contents for report_id in each.ids])
+    new = [
+        _Text(text, moment(each.received_at))
+        for each in contents
+        for report_id, text in zip(each.ids, each.texts, strict=True)
+        if report_id not in known
+    ]
+    try:
+        _added(store, new)
+    except SiteDbError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one report in which something is wrong is not to hold up the others
+        LOG.error("these reports are stored one by one: %s", error)
+        for text in new:
+            _added_alone(store, text, Path(group[0].path).parent)
+    return b""
+
+
+def _read(frame: Frame) -> segments.Contents | None:
+    """What a frame holds; None for a disk that gives back something else: then a copy stays for people to look at."""
+    try:
+        return segments.read(frame)
+    except (segments.Damaged, FileNotFoundError) as error:
+        LOG.error("%d acknowledged reports cannot be read any more: %s", frame.reports, error)
+        with contextlib.suppress(OSError):
+            os.link(frame.path, frame.path + ".damaged")
+        return None
+
+
+def _added_alone(store: Store, text: _Text, folder: Path) -> None:
+    """Store one report, or keep it beside the inbox: it was acknowledged, and is not to be lost with an error of ours."""
+    try:
+        _added(store, [text])
+    except SiteDbError:
+        raise
+    except Exception:  # as above
+        path = folder / f"{orjson.loads(text.raw)['report_id']}.json"
+        LOG.exception("this report cannot be stored, and is kept as %s", path)
+        path.write_bytes(text.raw)

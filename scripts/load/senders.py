@@ -4,6 +4,7 @@ One process holds many connections in one loop, so that it takes little of the p
 load goes to one server on loopback, and ends by itself: when the bodies are sent or the time is over.
 """
 
+import contextlib
 import multiprocessing
 import selectors
 import socket
@@ -144,10 +145,8 @@ class _Loop:
         return True
 
     def _push(self, wire: _Wire) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             wire.unsent = wire.unsent[wire.socket.send(wire.unsent) :]
-        except BlockingIOError:
-            pass
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wire.unsent else 0)
         self._selector.modify(wire.socket, events, wire)
 

@@ -7,12 +7,14 @@ now (match.py), and the next test of the image on that node moves its count. The
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, tuple_
+from sqlalchemy.dialects.postgresql import Insert
 
 from site_db import tables
-from site_db.dialects import insert_for, portions
+from site_db.dialects import insert_of, portions
 from site_db.reduction import ImageResult
 
 _OBSERVED, _COUNTS = tables.image_observations.c, tables.image_counts.c
@@ -42,10 +44,7 @@ def observe_images(connection: Connection, tried: Iterable[Tried], image_ids: Ma
     changed = {key: row for key, row in wanted.items() if _replaces(row, before.get(key))}
     if not changed:
         return
-    statement = insert_for(connection, tables.image_observations)
-    statement = statement.on_conflict_do_update(
-        index_elements=["node_id", "image_id"], set_={name: statement.excluded[name] for name in _VALUES}
-    )
+    statement = _put_outcomes(connection.dialect.name)
     rows = [{"node_id": key[0], "image_id": key[1], **changed[key]} for key in sorted(changed)]
     connection.execute(statement, rows)
     _move(connection, [before[key] for key in changed if key in before], rows)
@@ -113,19 +112,31 @@ def _move(connection: Connection, before: Iterable[Mapping[str, Any]], after: Se
         {**dict(zip(names, place, strict=True)), "nodes": deltas[place], "newest": newest.get(place, 0)}
         for place in sorted(deltas)
     ]
-    statement = insert_for(connection, tables.image_counts)
-    come = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=names,
-        set_={
-            "nodes": _COUNTS.nodes + come.nodes,
-            "newest": case((come.newest > _COUNTS.newest, come.newest), else_=_COUNTS.newest),
-        },
-    )
-    connection.execute(statement, rows)
+    connection.execute(_add_counts(connection.dialect.name), rows)
     left = [row for row in rows if row["nodes"] < 0]
     if left:
         emptied = delete(tables.image_counts).where(
             *(_COUNTS[name] == bindparam(f"of_{name}") for name in names), _COUNTS.nodes <= 0
         )
         connection.execute(emptied, [{f"of_{name}": row[name] for name in names} for row in left])
+
+
+@cache
+def _put_outcomes(dialect: str) -> Insert:
+    statement = insert_of(dialect, tables.image_observations)
+    return statement.on_conflict_do_update(
+        index_elements=["node_id", "image_id"], set_={name: statement.excluded[name] for name in _VALUES}
+    )
+
+
+@cache
+def _add_counts(dialect: str) -> Insert:
+    statement = insert_of(dialect, tables.image_counts)
+    come = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["image_id", "site_id", "profile_id", "status", "reason"],
+        set_={
+            "nodes": _COUNTS.nodes + come.nodes,
+            "newest": case((come.newest > _COUNTS.newest, come.newest), else_=_COUNTS.newest),
+        },
+    )
