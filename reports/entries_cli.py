@@ -156,6 +156,7 @@ def entries_propose(session: Session, entry_name: str, shape: str, min_confidenc
     show_default=True,
     help="Apply nothing that is less sure.",
 )
+@click.option("--factory", metavar="NAME", help="Whose file it is.  [default: as it was imported]")
 @click.option("--write", is_flag=True, help="Write the file (its old self stays beside it, with .bak).")
 @_defaults_option
 @_collected_option
@@ -166,13 +167,15 @@ def entries_apply(
     path: Path,
     only: tuple[str, ...],
     min_confidence: str,
+    factory: str | None,
     write: bool,
     defaults: Path | None,
     collected: Path | None,
 ) -> None:
     """Edit a factory's XML or autoconf YAML in place, as was measured. Without --write only show the diff.
 
-    Only what changes changes: every other byte of the file stays as it is.
+    Only what changes changes: every other byte of the file stays as it is. Only reports of the file's own factory count; where
+    it is not known, and several factories report an entry of this name, the entry is left alone.
 
     \b
     Examples:
@@ -180,7 +183,9 @@ def entries_apply(
       site-db entries apply config.d/10-osg.xml --entry Example_T2_CE1 --write
     """
     with session.store() as store:
-        edited = applying.plan(store, path, utc_now(), only, min_confidence, _beside(defaults, collected))
+        edited = applying.plan(
+            store, path, utc_now(), only, min_confidence, _beside(defaults, collected), factory=factory
+        )
     found = edited.applied
     if write and edited.after != edited.before:
         try:

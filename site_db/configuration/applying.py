@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from site_db.configuration.catalogue import (
-    NOT_MEASURED,
     Configured,
     Measured,
+    factory_of,
     measured_by_entry,
     read_catalogue,
     read_policy,
@@ -73,10 +73,12 @@ def plan(
     min_confidence: str = "medium",
     beside: Beside | None = None,
     rules: Rules | None = None,
+    factory: str | None = None,
 ) -> Edited:
     """What the proposals make of a file; nothing is written. `only`: these entries (none: all in the file).
 
-    What the file says now is the present configuration, whatever was imported. Raises BrokenFile, UnknownName for an
+    What the file says now is the present configuration, whatever was imported. `factory`: whose file it is (None: as it
+    was imported); only what this factory's glideins reported counts. Raises BrokenFile, UnknownName for an
     entry that the file has not.
     """
     rules, beside = rules or default_rules(), beside or Beside()
@@ -84,11 +86,12 @@ def plan(
     entries = _chosen(parsed, only)
     since = microseconds(now - timedelta(days=rules.window_days))
     with store.reading() as connection:
-        configured = [Configured(entry, "", str(path)) for entry in entries]
+        factory = factory_of(connection, path) if factory is None else storable(factory)
+        configured = [Configured(entry, factory, str(path)) for entry in entries]
         measured = measured_by_entry(connection, since, configured)
         policy = read_policy(connection, now.date())
-        files = {item.entry.name: Path(item.file) for item in read_catalogue(connection, ())}
-    found = [_proposals(entry, measured, policy, now, min_confidence, rules) for entry in entries]
+        files = {item.entry.name: Path(item.file) for item in read_catalogue(connection, ()) if item.factory == factory}
+    found = [_proposals(item, measured[item.key], policy, now, min_confidence, rules) for item in configured]
     changes = [
         Change(proposals.entry, rules.attributes[item.attribute], item.value)
         for proposals in found
@@ -166,15 +169,25 @@ def _chosen(parsed: Parsed, only: Sequence[str]) -> list[Entry]:
 
 
 def _proposals(
-    entry: Entry, measured: dict[str, Measured], policy: Policy, now: datetime, min_confidence: str, rules: Rules
+    item: Configured, measured: Measured, policy: Policy, now: datetime, min_confidence: str, rules: Rules
 ) -> Proposals:
     """The proposals that are to be made in the file: only from an entry's own nodes, never from its neighbours'."""
-    nodes = measured.get(entry.name, NOT_MEASURED)
-    groups = nodes.groups if nodes.joined_by == "entry" else ()
+    entry = item.entry
+    groups = measured.groups if measured.joined_by == "entry" else ()
     limits = Limits(storable(entry.name), (entry.site or "",), entry.values(), policy, min_confidence)
     fit = derive_within(groups, limits, rules)
     in_order = tuple(sorted(fit.proposals, key=lambda item: item.attribute))
-    return Proposals(entry.name, "", entry.site or "", now, in_order, tuple(fit.notes))
+    notes = (*fit.notes, *([] if groups else _other_factories(item, measured)))
+    return Proposals(entry.name, item.factory, entry.site or "", now, in_order, notes)
+
+
+def _other_factories(item: Configured, measured: Measured) -> list[str]:
+    if not measured.others:
+        return []
+    names = ", ".join(measured.others)
+    if item.factory:
+        return [f"left alone: {names} reported this name, and not {item.factory}, whose file this is"]
+    return [f"left alone: {names} reported this name, and whose file this is is not known: say --factory"]
 
 
 def _meaning(entry: Entry) -> dict[str, dict[str, str]]:

@@ -1,8 +1,9 @@
 """What is configured, as the database has it, joined with what reported and what the registries know."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +15,7 @@ from site_db.configuration.model import ATTR, SUBMIT_ATTR, Action, Entry, Policy
 from site_db.configuration.policy import Policy
 from site_db.queries import ENTRIES, SITES, groups_by_entry
 from site_db.site_reports import SiteReportPart
+from site_db.storable import storable
 from site_db.verdicts import NodeGroup
 
 JoinedBy = Literal["entry", "resource"]
@@ -37,6 +39,11 @@ class Configured:
     file: str
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Factory and name: factories use names alike."""
+        return self.factory, self.entry.name
+
+    @property
     def place(self) -> str:
         """FILE:LINE."""
         return f"{self.file}:{self.entry.line}"
@@ -44,10 +51,14 @@ class Configured:
 
 @dataclass(frozen=True)
 class Measured:
-    """The nodes behind a configured entry, and by which name they were found."""
+    """The nodes behind a configured entry, and by which name they were found.
+
+    `others`: factories that report this name, and whose nodes do not count for the entry.
+    """
 
     groups: Sequence[NodeGroup]
     joined_by: JoinedBy | None
+    others: tuple[str, ...] = ()
 
 
 NOT_MEASURED = Measured((), None)
@@ -95,27 +106,41 @@ def read_catalogue(
 
 def measured_by_entry(
     connection: Connection, since: int, configured: Sequence[Configured]
-) -> dict[str, Measured]:
-    """The nodes behind each configured entry since then (microseconds).
+) -> dict[tuple[str, str], Measured]:
+    """The nodes behind each configured entry since then (microseconds), by its factory and name.
 
-    Those that reported under its name, of whatever factory; else those that others reached at its resource. There a
+    Those that reported under its name from its factory; else those that others reached at its resource. There a
     node counts for each entry that it was seen under.
     """
     groups = groups_by_entry(connection, since)
-    by_name: dict[str, list[NodeGroup]] = {}
+    by_name: dict[str, dict[str, list[NodeGroup]]] = {}
     by_resource: dict[str, list[NodeGroup]] = {}
-    for row in connection.execute(select(ENTRIES.id, ENTRIES.name, ENTRIES.resource)):
-        by_name.setdefault(row.name, []).extend(groups.get(row.id, []))
-        if row.resource != _NO_NAME:
-            by_resource.setdefault(row.resource, []).extend(groups.get(row.id, []))
-    measured = {}
-    for item in configured:
-        name, resource = item.entry.name, item.entry.resource or ""
-        if by_name.get(name):
-            measured[name] = Measured(together(by_name[name]), "entry")
-        elif by_resource.get(resource):
-            measured[name] = Measured(together(by_resource[resource]), "resource")
-    return measured
+    for row in connection.execute(select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, ENTRIES.resource)):
+        if found := groups.get(row.id):
+            by_name.setdefault(row.name, {})[row.factory] = found
+            if row.resource != _NO_NAME:
+                by_resource.setdefault(row.resource, []).extend(found)
+    return {
+        item.key: _measured(item, by_name.get(item.entry.name, {}), by_resource.get(item.entry.resource or "", ()))
+        for item in configured
+    }
+
+
+def _measured(item: Configured, own: Mapping[str, list[NodeGroup]], neighbours: Sequence[NodeGroup]) -> Measured:
+    factory = own_factory(item.factory, own)
+    others = tuple(sorted(own.keys() - {factory}))
+    if factory is not None:
+        return Measured(together(own[factory]), "entry", others)
+    return Measured(together(neighbours), "resource" if neighbours else None, others)
+
+
+def own_factory(configured: str, reporting: Collection[str]) -> str | None:
+    """Whose reports are about an entry: of the factories that report its name the one that its file is of; where that is
+    not known (empty) the only one. None: nobody's."""
+    if configured:
+        return configured if configured in reporting else None
+    named = [factory for factory in reporting if factory != _NO_NAME] or list(reporting)
+    return named[0] if len(named) == 1 else None
 
 
 def together(groups: Sequence[NodeGroup]) -> list[NodeGroup]:
@@ -136,6 +161,13 @@ def together(groups: Sequence[NodeGroup]) -> list[NodeGroup]:
     return sorted(found.values(), key=lambda group: (-group.nodes, group.fingerprint))
 
 
+def factory_of(connection: Connection, path: Path) -> str:
+    """The factory that a file was imported for; empty where it was not, or for several."""
+    query = select(_FILES.factory).where(_FILES.path == storable(str(path.absolute())))
+    found = list(connection.scalars(query))
+    return found[0] if len(found) == 1 else ""
+
+
 def read_policy(connection: Connection, day: date) -> Policy:
     """The imported policy as it stands on that day."""
     rows = connection.execute(select(tables.policy_rows).order_by(_POLICY.file_id, _POLICY.line)).mappings()
@@ -146,29 +178,43 @@ def unjoined(connection: Connection) -> UnjoinedNames:
     """What has no counterpart: entries that never reported, reports of entries that no file configures, resources that
     no registry knows."""
     configured = read_catalogue(connection, ())
-    names = {item.entry.name for item in configured}
+    names = {name: {item.factory for item in group} for name, group in groupby(configured, lambda item: item.entry.name)}
     query = select(ENTRIES.name, ENTRIES.factory, ENTRIES.resource, SITES.name.label("site")).join_from(
         tables.entries, tables.sites
     )
     reported = connection.execute(query.order_by(ENTRIES.name, ENTRIES.factory)).all()
     registered = [dict(row) for row in connection.execute(select(tables.registered_resources)).mappings()]
+    factories = _factories((row.name, row.factory) for row in reported)
     found = [
-        *_never_reported(configured, {row.name for row in reported}, {row.resource for row in reported}),
+        *_never_reported(configured, factories, {row.resource for row in reported}),
         *(
             Unjoined("report", row.name, f"{row.factory}, site {row.site}", "no imported file configures this entry")
             for row in reported
-            if row.name not in names
+            if not names.get(row.name, set()) & {row.factory, ""}
         ),
         *(_not_registered(configured, registered) if registered else ()),
     ]
     return UnjoinedNames(len(configured), len(reported), tuple(found))
 
 
-def _never_reported(configured: Sequence[Configured], names: set[str], resources: set[str]) -> Iterator[Unjoined]:
+def _factories(reported: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Which factories report each name."""
+    found: dict[str, list[str]] = {}
+    for name, factory in reported:
+        found.setdefault(name, []).append(factory)
+    return found
+
+
+def _never_reported(
+    configured: Sequence[Configured], factories: Mapping[str, list[str]], resources: set[str]
+) -> Iterator[Unjoined]:
     for item in configured:
-        if item.entry.name in names or not item.entry.enabled:
+        reporting = factories.get(item.entry.name, [])
+        if own_factory(item.factory, reporting) is not None or not item.entry.enabled:
             continue
-        if item.entry.resource in resources:
+        if reporting:
+            why = f"never reported by {item.factory or 'a factory of its own'}; this name is by {', '.join(reporting)}"
+        elif item.entry.resource in resources:
             why = f"never reported; others reported from its resource {item.entry.resource}"
         else:
             why = "never reported, nor did any other entry of its resource"

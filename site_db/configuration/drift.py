@@ -13,14 +13,7 @@ import zstandard
 from sqlalchemy import Connection, select
 
 from site_db import tables
-from site_db.configuration.catalogue import (
-    NOT_MEASURED,
-    Configured,
-    Measured,
-    measured_by_entry,
-    read_catalogue,
-    read_policy,
-)
+from site_db.configuration.catalogue import Configured, Measured, measured_by_entry, read_catalogue, read_policy
 from site_db.configuration.drift_rules import SEVERITIES, Condition, DriftRules, default_drift_rules
 from site_db.configuration.policy import told
 from site_db.dialects import portions
@@ -97,10 +90,11 @@ def check_drift(store: Store, now: datetime, entry: str | None = None, rules: Ru
     for item in enabled:
         row = policy.disables(item.entry.site) or policy.pins(item.entry.name)
         reason = told(row) if row else None
-        findings += find_drift(item, measured.get(item.entry.name, NOT_MEASURED), drift_rules, rules, reports.get, reason)
+        findings += find_drift(item, measured[item.key], drift_rules, rules, reports.get, reason)
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), -found.nodes_affected, found.entry, found.rule))
     expired = tuple(map(told, policy.expired))
-    return Drift(now, rules.window_days, len(enabled), len(measured), tuple(findings), expired)
+    seen = sum(bool(each.groups) for each in measured.values())
+    return Drift(now, rules.window_days, len(enabled), seen, tuple(findings), expired)
 
 
 def find_drift(
@@ -236,7 +230,10 @@ def _outcome(check: Mapping[str, Any]) -> str:
 
 
 def _example_reports(
-    connection: Connection, items: Iterable[Configured], measured: Mapping[str, Measured], drift_rules: DriftRules
+    connection: Connection,
+    items: Iterable[Configured],
+    measured: Mapping[tuple[str, str], Measured],
+    drift_rules: DriftRules,
 ) -> dict[str, Mapping[str, Any]]:
     """What the rules ask of raw reports, by report_id: read in one go, and only for entries that these rules apply to."""
     rules = [rule for rule in drift_rules.rules if any(each.look == "runtime_by" for each in rule.conditions)]
@@ -244,7 +241,7 @@ def _example_reports(
         UUID(group.report_id).bytes
         for item in items
         if any(rule.applies(item.entry) is not None for rule in rules)
-        for group in measured.get(item.entry.name, NOT_MEASURED).groups
+        for group in measured[item.key].groups
         if group.report_id
     }
     found: dict[str, Mapping[str, Any]] = {}

@@ -67,9 +67,10 @@ def propose_against_configuration(
     with store.reading() as connection:
         configured = read_catalogue(connection, name=found.name)
         policy = read_policy(connection, now.date())
-    of_factory = [item for item in configured if item.factory == found.factory] or configured
+    by_factory = {item.factory: item for item in configured}
+    of_factory = by_factory.get(found.factory) or by_factory.get("")
     notes = [] if of_factory else ["No configuration of this entry was imported: what it has already is not known."]
-    present = of_factory[-1].entry if of_factory else None
+    present = of_factory.entry if of_factory else None
     sites = dict.fromkeys((found.site, *([present.site] if present and present.site else [])))
     limits = Limits(found.name, sites, present.values() if present else {}, policy, min_confidence)
     fit = derive_within(groups, limits, rules)

@@ -252,15 +252,17 @@ def test_hostile_names_and_values_are_stored_harmless(store: Store, tmp_path: Pa
 
 
 def test_what_has_no_counterpart_is_listed(store: Store, tmp_path: Path) -> None:
-    write_factory(tmp_path, {"Silent": {"GLIDEIN_ResourceName": "Elsewhere"}, "Neighbour": {}})
+    write_factory(tmp_path, {"Silent": {"GLIDEIN_ResourceName": "Elsewhere"}, "Neighbour": {}, "Foreign": {}})
     (tmp_path / "cric.json").write_text(json.dumps(CRIC), encoding="utf-8")
     import_files(store, [tmp_path], "f", NOW)
-    store.add([sample()])
+    store.add([sample(), sample(node=2, glidein__entry="Foreign", glidein__factory="g")])
     with store.reading() as connection:
         found = {(item.kind, item.name): item.why for item in unjoined(connection).names}
     assert "nor did any other" in found["entry", "Silent"]
     assert "others reported" in found["entry", "Neighbour"]
     assert "no imported file" in found["report", ENTRY]
+    assert "no imported file" in found["report", "Foreign"]
+    assert found["entry", "Foreign"] == "never reported by f; this name is by g"
     assert ("resource", "Elsewhere") in found
     assert ("site", SITE) in found
 

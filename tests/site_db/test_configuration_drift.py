@@ -295,6 +295,45 @@ def test_a_change_that_another_file_replaces_is_noted(store: Store, tmp_path: Pa
     assert not plan(store, second, NOW).applied.notes
 
 
+def _changes(store: Store, path: Path, factory: str | None = None) -> dict[str, str]:
+    changes = plan(store, path, NOW, factory=factory).applied.changes
+    return {item.proposal.attribute: item.proposal.value for item in changes}
+
+
+def test_only_the_reports_of_its_own_factory_change_a_file(store: Store, tmp_path: Path) -> None:
+    store.add([sample("pid_masked", node=n, glidein__factory="Other") for n in range(1, 31)])
+    path = write_factory(tmp_path, {ENTRY: {}})
+    assert _changes(store, path) == {REQUIRE: "PREFERRED", NO_PID: "1"}  # the only factory that reported the name
+    store.add([sample(node=n, glidein__factory="Mine") for n in range(101, 107)])
+    assert _changes(store, path) == {}
+    assert "say --factory" in plan(store, path, NOW).applied.notes[0]
+    assert _changes(store, path, factory="Mine") == {REQUIRE: "PREFERRED"}
+    import_files(store, [path], "Mine", NOW)
+    assert _changes(store, path) == {REQUIRE: "PREFERRED"}
+    assert _changes(store, path, factory="Third") == {}
+    assert "not Third" in plan(store, path, NOW, factory="Third").applied.notes[0]
+
+
+def test_drift_tells_factories_with_one_name_apart(store: Store, tmp_path: Path) -> None:
+    store.add([sample("no_runtime", node=n, glidein__factory="Bad") for n in range(1, 4)])
+    store.add([sample(node=n, glidein__factory="Good") for n in range(11, 14)])
+    for factory in ("Bad", "Good"):
+        (tmp_path / factory).mkdir()
+        import_files(store, [write_factory(tmp_path / factory, {ENTRY: {REQUIRE: "REQUIRED"}})], factory, NOW)
+    found = check_drift(store, NOW)
+    assert [(item.factory, item.rule, item.nodes_affected) for item in found.findings] == [("Bad", "requires_what_fails", 3)]
+    assert found.entries_measured == 2
+
+
+def test_a_name_of_two_factories_at_two_resources_is_joined_with_its_own(store: Store, tmp_path: Path) -> None:
+    store.add([sample("no_runtime", glidein__entry="Other", glidein__resource="R2")])
+    for factory, resource in (("A", "R1"), ("B", "R2")):
+        (tmp_path / factory).mkdir()
+        attrs = {REQUIRE: "REQUIRED", "GLIDEIN_ResourceName": resource}
+        import_files(store, [write_factory(tmp_path / factory, {"X": attrs})], factory, NOW)
+    assert [(item.factory, item.joined_by) for item in check_drift(store, NOW).findings] == [("B", "resource")]
+
+
 def test_a_file_without_entries_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(BrokenFile, match="holds no entries"):
         plan(store, write_policy(tmp_path, "pin_entry", "E"), NOW)

@@ -163,7 +163,7 @@ def test_the_drift_of_more_than_1058_entries_takes_less_than_two_seconds(store: 
     for number, copy in enumerate(copies):
         shutil.copy(source, copy)
         copy.write_bytes(copy.read_bytes().replace(b'<entry name="', b'<entry name="N%d_' % number))
-    import_files(store, [shared_data("factory"), *copies], "osg", NOW)
+    import_files(store, [shared_data("factory"), *copies], "factory.example.org", NOW)
     with store.reading() as connection:
         enabled = [item.entry for item in read_catalogue(connection, ()) if item.entry.enabled]
     store.add(
