@@ -61,8 +61,10 @@ class Trials:
         texts = {name: command_line.as_text(self._command(start)) for name, start in starts.items()}
         outcomes = {name: Outcome(*self._ran[text]) for name, text in texts.items() if text in self._ran}
         outcomes.update(self._outcomes({name: starts[name] for name in starts if name not in outcomes}, limit_s))
+        maps = self._host.exists("/proc/self/uid_map")
         return {
-            name: payload_run.judge(outcomes[name], self._nonce, texts[name], self._facts, limit_s) for name in starts
+            name: payload_run.judge(outcomes[name], self._nonce, texts[name], self._facts, limit_s, maps)
+            for name in starts
         }
 
     def early(self, starts: Dict[str, Start], limit_s: float) -> Dict[str, Any]:

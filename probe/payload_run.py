@@ -1,7 +1,8 @@
 """What a container start with our payload tells: whether it ran, in which mode, and what it saw inside.
 
-The payload prints lines that begin with a nonce (payload/payload-x86_64.S); a start is good only if the exit code is 0
-and the nonce's last line is there: Singularity has been seen to exit 0 after a FATAL (glideinWMS issue 395).
+The payload prints lines that begin with a nonce (payload/payload-x86_64.S); a start is good only if the exit code is 0,
+the nonce's last line is there, and nothing was printed before its first: Singularity has been seen to exit 0 after a
+FATAL (glideinWMS issue 395), and GlideinWMS takes a banner for the map.
 """
 
 import os
@@ -40,7 +41,9 @@ class Verdict(NamedTuple):
     @property
     def mode(self) -> Optional[str]:
         """privileged, unprivileged or fakeroot, by the first line of the uid map; None when it did not run."""
-        return mode_of(self.seen.uid_map) if self.ok else None
+        # Without a map there are no user namespaces, and GlideinWMS says the same.
+        found = mode_of(self.seen.uid_map) if self.seen.uid_map else "privileged"
+        return found if self.ok else None
 
     def as_check(self, identifier: str) -> Check:
         """This start as a check of the report."""
@@ -55,6 +58,7 @@ class Verdict(NamedTuple):
             signal=self.outcome.signal,
             errno=self.outcome.error,
             left_running=self.outcome.left_running or None,
+            defunct=self.outcome.defunct or None,
             stderr=decisive_lines(self.outcome.stderr) or None,
             uid_map=" ; ".join(self.seen.uid_map) or None,
         )
@@ -71,11 +75,16 @@ def parse(stdout: str, nonce: str) -> Seen:
                 paths[path] = int(error)
     pids = [int(value) for key, value in words if key == "pid" and value.isdecimal()]
     return Seen(
-        any(key == "end" for key, _ in words),
+        any(key == "end" for key, _ in words) and _first_line(stdout).startswith(nonce),
         [" ".join(value.split()) for key, value in words if key == "uid_map"],
         pids[0] if pids else None,
         paths,
     )
+
+
+def _first_line(stdout: str) -> str:
+    """The line that GlideinWMS judges by (singularity_test_exec): the first, without 2.x's escape codes."""
+    return re.sub(r"\x1b(\[[0-9;]*m?|[()][A-Z0-9])", "", stdout).partition("\n")[0]
 
 
 def mode_of(uid_map: List[str]) -> Optional[str]:
@@ -88,16 +97,22 @@ def mode_of(uid_map: List[str]) -> Optional[str]:
     return "privileged" if fields[1] == "0" else "fakeroot"
 
 
-def judge(outcome: Outcome, nonce: str, command: str, facts: Callable[[], Dict[str, Any]], limit_s: float) -> Verdict:
-    """Judge one start; ``facts`` gives what the rules for messages may ask (see stderr_rules), if they have to."""
+def judge(
+    outcome: Outcome, nonce: str, command: str, facts: Callable[[], Dict[str, Any]], limit_s: float, maps: bool = True
+) -> Verdict:
+    """Judge one start; ``facts`` gives what the rules for messages may ask (see stderr_rules), if they have to.
+
+    ``maps``: this kernel has uid maps; on one that is older GlideinWMS does not ask for them.
+    """
     seen = parse(outcome.stdout, nonce)
     status, reason, message = "ok", None, None  # type: str, Optional[str], Optional[str]
+    banner: Any = False
     if outcome.state == "timeout":
         status, reason, message = "timeout", "runtime_timeout", "no answer within {:.0f} s".format(limit_s)
     elif outcome.state == "not_started":
         status, reason = "fail", "resources_exhausted" if outcome.error in EXHAUSTED else "runtime_not_executable"
         message = os.strerror(outcome.error) if outcome.error else "could not be executed"
-    elif outcome.succeeded and seen.complete and not seen.uid_map:
+    elif outcome.succeeded and seen.complete and maps and not seen.uid_map:
         # The factory's test reads the map, and jobs need /proc.
         status, reason, message = "fail", "runtime_config_invalid", "/proc/self/uid_map cannot be read inside"
     elif outcome.succeeded and seen.complete:
@@ -106,9 +121,12 @@ def judge(outcome: Outcome, nonce: str, command: str, facts: Callable[[], Dict[s
         status, reason, message = "fail", "runtime_crashed", "ended by signal {}".format(outcome.signal)
     elif outcome.succeeded:
         status, reason, message = "fail", "runtime_wrong_output", "exit code 0, but the payload did not run"
+        banner = seen.uid_map and not _first_line(outcome.stdout).startswith(nonce)
     else:
         status = "fail"
-    if status == "fail":
+    if banner:
+        message = "GlideinWMS reads the first line that it prints, {!r}".format(_first_line(outcome.stdout)[:80])
+    elif status == "fail":
         match = stderr_rules.match(outcome.stderr, facts())
         reason = match.reason if match else reason or "runtime_failed"
         message = match.line if match else message or _last_line(outcome)

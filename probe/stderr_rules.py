@@ -13,6 +13,8 @@ from probe.checks import clip, decisive_lines
 
 # Singularity's own last words come after its warnings: lines that only inform are looked at last.
 _NOTICE = re.compile(r"^(INFO|WARNING|DEBUG|VERBOSE)\b", re.IGNORECASE)
+# Where it has such words, and no row knows them, an everyday warning beside them is not the cause.
+_GRAVE = re.compile(r"^(FATAL|ERROR|ABORT)\b", re.IGNORECASE)
 
 
 class Match(NamedTuple):
@@ -36,8 +38,9 @@ def rules() -> List[Dict[str, Any]]:
 def match(stderr: str, facts: Dict[str, Any]) -> Optional[Match]:
     """The cause that a program's stderr names, None when no row knows it."""
     lines = decisive_lines(stderr, 1000)
-    grave = [line for line in lines if not _NOTICE.match(line)]
-    for group in (grave, [line for line in lines if line not in grave]):
+    notices = [line for line in lines if _NOTICE.match(line)]
+    others = [line for line in lines if line not in notices]
+    for group in (others, [] if any(map(_GRAVE.match, others)) else notices):
         for rule in rules():
             for line in group:
                 if rule["pattern"].search(line):

@@ -21,7 +21,10 @@ USUAL_FILES = (".cvmfsdirtab", "new_repository")
 # A repository that took longer than this is not looked at a second time.
 WARM_S = 1.0
 
-ATTRIBUTES = ("fqrn", "revision", "root_hash", "version", "host", "proxy", "nioerr", "timestamp_last_ioerr")
+# Emergency clean-ups of the cache within a day, descriptors of the client: many and near their maximum where a quota or a
+# limit is too low (field evidence 39 and 40).
+COUNTS = ("ncleanup24", "maxfd", "usedfd")
+ATTRIBUTES = ("fqrn", "revision", "root_hash", "version", "host", "proxy", "nioerr", "timestamp_last_ioerr", *COUNTS)
 
 ROOT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -168,7 +171,3 @@ def _read_bytes(descriptor: int, size: int) -> bytes:
         data += block
     return data
 
-
-def describe(found: Dict[str, Any]) -> Tuple[str, str]:
-    """Where a look failed, and how, in words."""
-    return found["step"], os.strerror(found["errno"])

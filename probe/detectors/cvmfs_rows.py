@@ -6,6 +6,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from probe.checks import Check, check
+from probe.detectors.cvmfs_look import COUNTS
 from probe.urls import without_password
 from probe.workers import Result
 
@@ -139,6 +140,7 @@ def settle_content(rows: List[Dict[str, Any]]) -> None:
 
 def check_of(row: Dict[str, Any], result: Optional[Result]) -> Check:
     """The check of a row."""
+    attributes = ((result and result.value) or {}).get("attributes", {})
     return check(
         "cvmfs." + row["name"],
         row["status"],
@@ -150,6 +152,7 @@ def check_of(row: Dict[str, Any], result: Optional[Result]) -> Check:
         content=row["content"],
         revision=row["revision"],
         left_running=(result is not None and result.left_running) or None,
+        **{name: number(attributes.get(name)) for name in COUNTS}
     )
 
 

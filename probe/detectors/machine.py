@@ -98,7 +98,8 @@ def container_kind(host: Host, cgroup: str) -> Optional[str]:
         if host.exists(path):
             return kind
     for word, kind in CONTAINER_CGROUPS:
-        if word in cgroup:
+        # As the beginning of a folder's name: HTCondor puts host names into its own.
+        if re.search("[/:]" + word + r"\b", cgroup):
             return kind
     return None
 

@@ -199,8 +199,11 @@ def explain_failure(
 
 
 def _explain_user(error: int, settings: Dict[str, Optional[int]]) -> str:
+    # EL7 says EINVAL where the limit is 0 (podman issue 7704).
+    if error in (errno.ENOSPC, errno.EUSERS, errno.EINVAL) and settings.get("max_user_namespaces") == 0:
+        return "userns_disabled"
     if error in (errno.ENOSPC, errno.EUSERS):
-        return "userns_disabled" if settings.get("max_user_namespaces") == 0 else "userns_limit_reached"
+        return "userns_limit_reached"
     if error in (errno.EPERM, errno.EACCES):
         if settings.get("unprivileged_userns_clone") == 0:
             return "userns_disabled"

@@ -45,9 +45,9 @@ class Observation:
 
     @property
     def factory_map(self) -> list[str]:
-        """The first line of the uid map that the factory's command printed."""
-        lines = [line.split() for line in self.factory["stdout"].splitlines()]
-        return next((fields for fields in lines if len(fields) == 3 and all(map(str.isdigit, fields))), [])
+        """The first line that the factory's command printed, where that is a line of a uid map."""
+        fields = (self.factory["stdout"].splitlines() or [""])[0].split()
+        return fields if len(fields) == 3 and all(map(str.isdigit, fields)) else []
 
     @property
     def factory_outcome(self) -> str:

@@ -173,3 +173,7 @@ def test_every_row_says_what_was_read_and_by_which_client(node: Node):
     assert 0 < row["warm_latency_s"] < 1
     assert 0 < row["latency_s"] < 1
     assert report["cvmfs"]["kind"] == "cvmfsexec"
+    checks = {check["id"]: check["evidence"] for check in report["checks"]}
+    assert {name: checks["cvmfs." + row["name"]].get(name) for name in ("ncleanup24", "maxfd", "usedfd")} == {
+        "ncleanup24": 0, "maxfd": 65024, "usedfd": 0,
+    }  # fmt: skip

@@ -322,6 +322,14 @@ def test_bytes_that_differ_count_where_others_agree(contents, expected):
     assert [(made["status"], made["content"]) for made in rows] == expected
 
 
+def test_the_clients_cleanups_and_descriptors_are_told_as_evidence():
+    result = done(found(attributes={"ncleanup24": "12", "maxfd": "1024", "usedfd": "1000"}))
+    evidence = cvmfs_rows.check_of(cvmfs_rows.row_of("a.example", result, FUSE, 0.0), result)["evidence"]
+    assert {name: evidence[name] for name in cvmfs_look.COUNTS} == {"ncleanup24": 12, "maxfd": 1024, "usedfd": 1000}
+    untold = cvmfs_rows.check_of(cvmfs_rows.row_of("a.example", done(found()), FUSE, 0.0), done(found()))["evidence"]
+    assert not set(cvmfs_look.COUNTS) & set(untold)
+
+
 def test_results_of_every_kind_make_rows_and_checks():
     for result in (done(found()), HUNG, died("no")):
         made = cvmfs_rows.row_of("a.example", result, FUSE, 0.0)

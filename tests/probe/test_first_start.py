@@ -38,6 +38,9 @@ class HostOf:
     def nonce(self) -> str:
         return "word"
 
+    def exists(self, _path: str) -> bool:
+        return True
+
     def limit(self, wanted_s: float, _share: float) -> float:
         return wanted_s
 

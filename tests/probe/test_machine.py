@@ -106,6 +106,10 @@ def test_status_and_meminfo():
         ({}, [], "12:cpu:/docker/0123\n", "docker"),
         ({}, [], "0::/machine.slice/libpod-01.scope\n", "podman"),
         ({}, [], "0::/lxc.payload.x\n", "lxc"),
+        ({}, [], "0::/system.slice/docker-0123.scope\n", "docker"),
+        ({}, [], "3:cpuset:/kubepods/burstable/pod1\n", "kubernetes"),
+        ({}, [], "0::/htcondor/condor_execute_slot1@dockerhost12\n", None),
+        ({}, [], "0::/system.slice/lxcfs.service/lxd-docker\n", None),
     ],
 )
 def test_an_outer_container_shows_in_environment_files_or_cgroup(

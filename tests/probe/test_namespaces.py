@@ -33,6 +33,8 @@ APPARMOR = {"apparmor_restrict_unprivileged_userns": 1}
         ("user", "unshare user", errno.EPERM, {"apparmor_restrict_unprivileged_userns": 0}, False, "userns_denied"),
         ("user", "unshare user", errno.EPERM, {}, False, "userns_denied"),
         ("user", "unshare user", errno.EINVAL, {}, False, "userns_unsupported"),
+        ("user", "unshare user", errno.EINVAL, {"max_user_namespaces": 10}, False, "userns_unsupported"),
+        ("user", "unshare user", errno.EINVAL, {"max_user_namespaces": 0}, False, "userns_disabled"),  # EL7
         ("user", "write setgroups", errno.EACCES, APPARMOR, False, "userns_restricted_apparmor"),
         ("user", "write setgroups", errno.EACCES, {}, False, "userns_map_denied"),
         ("user", "write uid_map", errno.EPERM, {}, False, "userns_map_denied"),

@@ -30,13 +30,27 @@ def test_the_payloads_lines_are_read():
 @pytest.mark.parametrize(
     "stdout",
     [
-        "INFO: noise\n" + GOOD + "more noise\n",
+        GOOD + "more noise\n",
         GOOD.replace("\n", "\r\n"),
         GOOD.replace(f"{NONCE} uid_map", f"\x1b[0m\x1b(B{NONCE} uid_map"),
     ],
 )
 def test_noise_carriage_returns_and_escape_codes_do_no_harm(stdout: str):
     assert payload_run.parse(stdout, NONCE) == payload_run.parse(GOOD, NONCE)
+
+
+@pytest.mark.parametrize("banner", ["Welcome to the cluster\n", "\n", "\x1b[0m\n", "module loaded "])
+def test_what_is_printed_first_is_what_glideinwms_reads_and_no_map(banner: str):
+    verdict = judge(exited(0, banner + GOOD, "WARNING: something about a cgroup\n"))
+    assert (verdict.status, verdict.reason, verdict.mode) == ("fail", "runtime_wrong_output", None)
+    assert "first line" in (verdict.message or "")
+
+
+def test_a_kernel_without_uid_maps_runs_what_is_privileged():
+    without = GOOD.replace(f"{NONCE} uid_map          0          0 4294967295", f"{NONCE} uid_map_errno 2")
+    verdict = payload_run.judge(exited(0, without), NONCE, "apptainer exec", dict, 20.0, False)
+    assert (verdict.status, verdict.mode) == ("ok", "privileged")
+    assert judge(exited(0, without)).reason == "runtime_config_invalid"
 
 
 def test_the_lines_of_another_nonce_are_not_ours():
@@ -67,8 +81,8 @@ def test_what_the_payload_prints_is_read_back(uid_map, pid: int, paths: dict[str
 
 @given(st.text(), st.text())
 def test_no_text_breaks_the_reading(before: str, after: str):
-    seen = payload_run.parse(before + GOOD + after, NONCE)
-    assert seen.complete
+    assert payload_run.parse(GOOD + after, NONCE).complete
+    assert payload_run.parse(before + GOOD + after, NONCE).pid == 7
 
 
 @given(st.sampled_from(["path", "pid", "uid_map", "end", "x"]), st.text())

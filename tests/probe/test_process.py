@@ -90,6 +90,17 @@ def test_a_grandchild_that_holds_the_pipes_does_not_hold_us(tmp_path: Path):
     wait_for(lambda: not is_alive(pid))
 
 
+def test_processes_that_a_program_left_without_waiting_for_them_are_counted():
+    def scenario() -> list[int]:
+        from probe import kernel
+
+        kernel.adopt_orphans()
+        left = "sh -c 'sh -c exit & sh -c exit & exec true'; sleep 0.2"  # true has children, and knows nothing of them
+        return [outcome.defunct for outcome in process.run_each(programs("exit 0", left, "sleep 0.1 & wait"), 10, 3)]
+
+    assert in_a_child(scenario) == [0, 2, 0]
+
+
 def test_a_program_that_closes_its_streams_is_waited_for():
     outcome = shell("exec >&- 2>&-; sleep 0.3; exit 5")
     assert (outcome.exit_code, outcome.duration_s >= 0.3) == (5, True)

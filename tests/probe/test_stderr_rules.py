@@ -141,6 +141,10 @@ APPTAINER = [
         "image_missing",
     ),
     (
+        "FATAL:   While setting home directory: home argument has incorrect number of elements: 3",
+        "folder_unusable",
+    ),
+    (
         "FATAL:   Requesting capability set 0x1ffffffffff while permitted capability set is 0x1fffeffffff",
         "capabilities_missing",
     ),
@@ -164,6 +168,13 @@ def test_a_fact_that_was_found_by_trying_knows_better():
 def test_last_words_count_before_warnings():
     stderr = "WARNING: no cgroup for you\nINFO:    loop device\nFATAL:   no space left on device\n"
     assert stderr_rules.match(stderr, {}) == ("scratch_full", "FATAL:   no space left on device")
+
+
+@pytest.mark.parametrize("grave", ["FATAL:   while x: nobody has heard of it", "ABORT  : Retval = 255", "ERROR  : what"])
+def test_a_warning_of_every_day_is_no_cause_where_last_words_are_unknown(grave: str):
+    warning = "WARNING: Skipping mount /etc/localtime [binds]: /etc/localtime doesn't exist in container"
+    assert stderr_rules.match(warning + "\n" + grave + "\n", {}) is None
+    assert stderr_rules.match(warning + "\nls: /x: what is it\n", {}) is not None
 
 
 def test_a_warning_counts_where_nothing_graver_was_said():
