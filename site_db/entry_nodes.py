@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-import orjson
 from sqlalchemy import select
 
 from site_db import tables
+from site_db.images.fleet import read_profiles
 from site_db.queries import NODES, OBSERVED
 from site_db.rules import Rules, default_rules
 from site_db.store import Store
@@ -31,17 +31,23 @@ def nodes_of_entry(store: Store, name: str, limit: int, rules: Rules | None = No
     """The nodes of an entry (NAME or NAME@FACTORY), `limit` at most. Raises UnknownName, AmbiguousName."""
     capability = (rules or default_rules()).capability("singularity")
     assert capability is not None  # noqa: S101 - rules.toml has it
-    query = (
-        select(NODES.machine_id, NODES.hostname, OBSERVED["count"], OBSERVED.created_at, tables.profiles.c.document)
-        .select_from(tables.observations)
-        .join(tables.nodes)
-        .join(tables.profiles)
-        .order_by(OBSERVED.created_at.desc(), NODES.machine_id)
-        .limit(limit)
-    )
     with store.reading() as connection:
         entry = find_entry(connection, name)
-        rows = connection.execute(query.where(OBSERVED.entry_id == entry.id)).all()
-    return tuple(
-        EntryNode(*row[:3], moment(row[3]), *answer_of(orjson.loads(row.document), capability)) for row in rows
-    )
+        # Chosen before anything is joined: profiles are long, and an entry has thousands of nodes to sort.
+        latest = (
+            select(OBSERVED.node_id, OBSERVED.profile_id, OBSERVED["count"], OBSERVED.created_at)
+            .where(OBSERVED.entry_id == entry.id)
+            .order_by(OBSERVED.created_at.desc(), OBSERVED.node_id)
+            .limit(limit)
+            .subquery()
+        )
+        found = latest.c
+        query = (
+            select(NODES.machine_id, NODES.hostname, found["count"], found.created_at, found.profile_id)
+            .join_from(latest, tables.nodes, found.node_id == NODES.id)
+            .order_by(found.created_at.desc(), found.node_id)
+        )
+        rows = connection.execute(query).all()
+        profiles = read_profiles(connection, {row.profile_id for row in rows})
+    said = {number: answer_of(dict(profile), capability) for number, profile in profiles.items()}
+    return tuple(EntryNode(*row[:3], moment(row[3]), *said[row.profile_id]) for row in rows)
