@@ -73,6 +73,7 @@ def server_config(app: Starlette, tls: Tls | None = None) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # else X-Forwarded-For, which anybody may send, would say who is a proxy that we trust
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
         h11_max_incomplete_event_size=_HEADER_BYTES,

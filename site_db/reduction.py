@@ -110,5 +110,12 @@ def _images(images: list[dict[str, Any]]) -> list[ImageResult]:
     for image in images:
         ref = storable(image["ref"])
         ref_sha256 = hashlib.sha256(ref.encode()).digest()
-        results[ref_sha256] = ImageResult(ref, ref_sha256, image["status"], image["reason"], image["exec_s"])
+        results[ref_sha256] = ImageResult(ref, ref_sha256, *_outcome(image), image["exec_s"])
     return list(results.values())
+
+
+def _outcome(image: dict[str, Any]) -> tuple[str, str | None]:
+    """Status and reason. That a registry has an image says nothing of the node: only a start has a time."""
+    if image["kind"] == "registry" and image["status"] == "ok" and image["exec_s"] is None:
+        return "unknown", "not_requested"
+    return image["status"], image["reason"]

@@ -53,6 +53,16 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[by
         process.wait()
 
 
+def test_nobody_becomes_a_trusted_proxy_by_a_header(tmp_path: Path) -> None:
+    (tmp_path / "serve.toml").write_text(
+        f'[tokens]\naudience = ["{AUDIENCE}"]\nkeys = "{tmp_path}/keys"\n'
+        '[readers]\nproxies = ["192.0.2.10/32"]\nproxy_header = "X-Remote-User"\n'
+    )
+    headers = {"X-Forwarded-For": "192.0.2.10", "X-Forwarded-Proto": "https", "X-Remote-User": "eve"}
+    with serving(tmp_path, "--config", str(tmp_path / "serve.toml")) as (_, url, _):
+        assert httpx.get(f"{url}/api/v1/sites", headers=headers).status_code == 401
+
+
 def until(log: Path, pattern: bytes) -> bytes:
     end = time.monotonic() + 20
     while not (found := re.search(pattern, log.read_bytes())):
