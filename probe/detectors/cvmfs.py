@@ -6,7 +6,7 @@ the attribute ``user.fqrn`` (CVMFS 2.12, run). What looks and judges is imported
 """
 
 import re
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 from probe.checks import check
 from probe.detectors import cvmfs_mounts
@@ -14,6 +14,7 @@ from probe.engine import Findings
 from probe.host import Host
 from probe.mounts import parse_mountinfo
 from probe.settings import Settings
+from probe.workers import Result
 
 LIMIT_S = 3.5
 # A repository that is mounted by being touched: the client starts, fetches its configuration and the root catalog.
@@ -67,8 +68,11 @@ def is_name(name: str) -> bool:
     return re.match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}$", name) is not None
 
 
-def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
-    """The report's ``cvmfs``. Any number of repositories that hang cost one limit."""
+def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
+    """The report's ``cvmfs``. Any number of repositories that hang cost one limit.
+
+    One that hung when Singularity was looked for there is not touched again: it would be one more process for ever.
+    """
     mount_dir = mount_dir_of(settings)
     mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
     uses_cvmfsexec = (settings.configured("GLIDEIN_USE_CVMFSEXEC") or "").lower() in ("1", "true")
@@ -78,7 +82,9 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     rows: List[Dict[str, Any]] = []
     checks = []
     if names:
-        rows, checks = _look_at(host, settings, mounts, mount_dir, kind, names)
+        places = [row["where"] for row in earlier.get("places", ()) if row["hung"] and ":" not in row["where"]]
+        hung = {repository_of(place, mount_dir) for place in places}
+        rows, checks = _look_at(host, settings, mounts, mount_dir, kind, names, hung)
     elif kind == "none":
         checks = [check("cvmfs", "fail", "cvmfs_not_mounted", "nothing is mounted under {}".format(mount_dir))]
     version = next((row["client_version"] for row in rows if row["client_version"]), None)
@@ -87,7 +93,13 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
 
 
 def _look_at(
-    host: Host, settings: Settings, mounts: List[Dict[str, str]], mount_dir: str, kind: str, names: List[str]
+    host: Host,
+    settings: Settings,
+    mounts: List[Dict[str, str]],
+    mount_dir: str,
+    kind: str,
+    names: List[str],
+    hung: Set[Optional[str]],
 ) -> Any:
     from probe import repository_sets
     from probe.detectors import cvmfs_look, cvmfs_rows
@@ -101,9 +113,13 @@ def _look_at(
         known[name] = cvmfs_rows.Known(was_mounted, kind, limit_s, least)
     files = repository_sets.files()
     calls = {
-        "cvmfs." + name: [cvmfs_look.look, mount_dir + "/" + name, files.get(name)] for name in names if is_name(name)
+        "cvmfs." + name: [cvmfs_look.look, mount_dir + "/" + name, files.get(name)]
+        for name in names
+        if is_name(name) and name not in hung
     }
-    results = host.attempt_each(calls, {"cvmfs." + name: known[name].limit_s for name in names})
+    results = host.attempt_each(calls, {name: known[name[len("cvmfs.") :]].limit_s for name in calls})
+    untouched = Result("timeout", None, "", None, 0.0, left_running=True)
+    results.update({"cvmfs." + name: untouched for name in names if name in hung})
     rows = [
         cvmfs_rows.row_of(name, results["cvmfs." + name], known[name], host.now())
         if is_name(name)

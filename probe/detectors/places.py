@@ -1,8 +1,9 @@
 """Where a glidein looks for Singularity, in its order, and what lies there.
 
-The order is that of GlideinWMS (singularity_lib.sh, singularity_locate_bin). Each place is looked at in a child of its
-own: a binary on a hung mount costs its own answer only. CVMFS is looked at when no other place has anything, as a
-glidein does.
+The order is that of GlideinWMS (singularity_lib.sh, singularity_locate_bin) in 3.10.9 and later. Before, there was no
+apptainer in HTCondor's tarball, and only singularity counted in the folder that SINGULARITY_BIN names; before 3.10.5 the
+override was read from the environment only. Each folder is looked at in a child of its own: a binary on a hung mount
+costs its own answer only.
 """
 
 import errno
@@ -13,12 +14,14 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 from probe.engine import Findings
 from probe.host import Host
 from probe.settings import Settings
-from probe.workers import Result
+from probe.workers import Result, call_in_turn
 
 LOOK_LIMIT_S = 5.0
 
-OASIS = "/cvmfs/oasis.opensciencegrid.org/mis"
+OVERRIDE = "GLIDEIN_SINGULARITY_BINARY_OVERRIDE"
+OASIS = "/oasis.opensciencegrid.org/mis/singularity/bin/singularity"
 NAMES = ("apptainer", "singularity")
+ETC = "/etc"
 # What says that there are environment modules: Lmod's and Tcl modules' variables, and a function that a shell exported.
 MODULE_VARIABLES = ("LMOD_CMD", "MODULESHOME", "MODULEPATH", "BASH_FUNC_module%%", "BASH_FUNC_module()")
 
@@ -43,7 +46,7 @@ class Place(NamedTuple):
 
 
 def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
-    """The search order for this configuration; ``kind`` is file, folders (a PATH), file_or_folders or module."""
+    """The search order for this configuration; ``kind`` is file, folder, folders (a PATH), file_or_folders or module."""
     # An empty PATH is one without folders; only a missing one has the system's default.
     path = environment.get("PATH", os.defpath)
     if settings.singularity:
@@ -51,32 +54,33 @@ def places(settings: Settings, environment: Mapping[str, str]) -> List[Place]:
             return [Place("option", "file", settings.singularity)]
         return [Place("option", "folders", path, (settings.singularity,))]
     found = []
-    override = settings.configured("GLIDEIN_SINGULARITY_BINARY_OVERRIDE")
+    override = environment.get(OVERRIDE) or settings.configured(OVERRIDE)
     if override:
         # A path list is meant when it is no executable file; the glidein tries singularity first there.
-        names = ("singularity", "apptainer")
-        found.append(Place("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "file_or_folders", override, names))
-    suggested = settings.configured("SINGULARITY_BIN") or "PATH"
-    oasis = settings.configured("OSG_SINGULARITY_BINARY") or OASIS + "/singularity/bin/singularity"
-    if suggested == "OSG":
-        found.append(Place("SINGULARITY_BIN:OSG", "file", oasis))
-    elif suggested == "CONDOR":
-        found.extend(_condor(settings, "SINGULARITY_BIN:CONDOR"))
-    elif suggested not in ("PATH", "NONE"):
-        found.append(Place("SINGULARITY_BIN", "folders", suggested, ("singularity", "apptainer")))
-    found.append(Place("PATH", "folders", path, ("apptainer",)))
-    found.append(Place("PATH", "folders", path, ("singularity",)))
-    found.extend(_condor(settings, "condor"))
+        found.append(Place(OVERRIDE, "file_or_folders", override, NAMES[::-1]))
+    # By the variable alone: glidein_config's value is read later (cvmfs_set_mount_dir).
+    oasis = (environment.get("CVMFS_MOUNT_DIR") or "/cvmfs").rstrip("/") + OASIS
+    oasis = settings.configured("OSG_SINGULARITY_BINARY") or oasis
+    condor = _condor(settings)
+    suggested = settings.configured("SINGULARITY_BIN") or "OSG"
+    folders = {"OSG": re.sub("/singularity$", "", oasis), "CONDOR": condor and os.path.dirname(condor)}
+    folder = folders.get(suggested, suggested)
+    if folder and suggested not in ("PATH", "PASS", "NONE"):
+        found_by = "SINGULARITY_BIN" + (":" + suggested if suggested in folders else "")
+        found.append(Place(found_by, "folder", folder))
+    found += [Place("PATH", "folders", path, (name,)) for name in NAMES]
+    if condor:
+        found.append(Place("condor", "file", condor))
     if any(environment.get(name) for name in MODULE_VARIABLES):
-        found.extend(Place("module", "module", name, ("singularity",)) for name in ("singularitypro", "singularity"))
-    found.append(Place("cvmfs_oasis", "file", oasis))
-    found.append(Place("cvmfs_oasis", "file", OASIS + "/apptainer/bin/apptainer"))
-    return found
+        found += [Place("module", "module", name, ("singularity",)) for name in ("singularitypro", "singularity")]
+    return [*found, Place("cvmfs_oasis", "file", oasis)]
 
 
-def _condor(settings: Settings, found_by: str) -> List[Place]:
-    tarball = settings.configured("CONDOR_DIR") or settings.configured("GLIDEIN_WORK_DIR")
-    return [Place(found_by, "file", os.path.join(tarball, "usr/libexec/apptainer"))] if tarball else []
+def _condor(settings: Settings) -> Optional[str]:
+    """Apptainer in HTCondor's tarball, which is unpacked into "condor" of the glidein's main folder."""
+    main = settings.configured("GLIDEIN_WORK_DIR")
+    tarball = settings.configured("CONDOR_DIR") or (main and os.path.join(main, "condor"))
+    return tarball and os.path.join(tarball, "usr/libexec/apptainer")
 
 
 def look(place: Place, host: Host) -> Optional[Dict[str, Any]]:
@@ -108,14 +112,15 @@ def _read_head(real: str) -> None:
 def _find(place: Place, host: Host) -> Optional[str]:
     if place.kind == "module":
         return _find_by_module(place, host)
-    if place.kind in ("file", "file_or_folders") and os.path.isfile(place.where):
+    if place.kind.startswith("file") and os.path.isfile(place.where):
         return place.where
-    if place.kind in ("folders", "file_or_folders"):
-        for name in place.names:
-            for folder in place.where.split(os.pathsep):
-                path = os.path.join(folder, name)
-                if folder and os.path.isfile(path) and os.access(path, os.X_OK):
-                    return path
+    if place.kind == "file_or_folders" and os.path.isdir(place.where):
+        return place.where  # "-x" holds for a folder, too: the glidein tries to start it, and nothing in it
+    for name in place.names if place.kind.startswith(("folder", "file_")) else ():
+        for folder in [place.where] if place.kind == "folder" else place.where.split(os.pathsep):
+            path = os.path.join(folder, name)
+            if folder and os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
     return None
 
 
@@ -134,13 +139,13 @@ def _find_by_module(place: Place, host: Host) -> Optional[str]:
 def _installation(real: str) -> Dict[str, Any]:
     """Starter and configuration that belong to a binary, by the layouts of the packages (EL, Debian, tarball, 2.x)."""
     prefix = os.path.dirname(os.path.dirname(real))
-    starters, configurations = [], []
-    for product in NAMES:
-        for library in ("libexec", "lib", "lib/{}-linux-gnu".format(os.uname().machine), "lib64"):
-            base = os.path.join(prefix, library, product, "bin")
-            starters += [os.path.join(base, "starter-suid"), os.path.join(base, "action-suid")]
-        for folder in (os.path.join(prefix, "etc"), "/etc"):
-            configurations.append(os.path.join(folder, product, product + ".conf"))
+    libraries = ("libexec", "lib", "lib/{}-linux-gnu".format(os.uname().machine), "lib64")
+    bases = {os.path.join(prefix, library, name, "bin"): name for name in NAMES for library in libraries}
+    starters = [os.path.join(base, name) for base in bases for name in ("starter-suid", "action-suid")]
+    # There may be another product's in /etc, too.
+    own = [name for base, name in bases.items() if os.path.isdir(base)] or [os.path.basename(real)]
+    within = [(os.path.join(prefix, "etc"), name) for name in NAMES] + [(ETC, name) for name in own]
+    configurations = [os.path.join(folder, name, name + ".conf") for folder, name in within]
     return {
         "starter": next((_starter(path) for path in starters if os.path.exists(path)), None),
         "configuration": next((_configuration(path) for path in configurations if os.path.exists(path)), None),
@@ -178,42 +183,37 @@ def parse_configuration(text: str) -> Dict[str, str]:
 def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
     """Each place with what lies there, for the detector ``runtimes``: found_by, where, looked (or None), hung, errno."""
     searched = places(settings, host.environment)
-    first = [place for place in searched if place.found_by != "cvmfs_oasis"]
-    rows = _look_at(first, host)
-    if not any(row["looked"] for row in rows):
-        rows += _look_at([place for place in searched if place.found_by == "cvmfs_oasis"], host)
+    groups: Dict[str, List[Place]] = {}
+    for place in searched:
+        groups.setdefault("places." + _folder(place), []).append(place)
+    limit_s = host.limit(LOOK_LIMIT_S, 0.3)
+    results = host.attempt_all(
+        limit_s, {name: [call_in_turn, [[look, place, host] for place in group]] for name, group in groups.items()}
+    )
+    rows = []
+    for place in searched:
+        name = "places." + _folder(place)
+        rows.append(_row(place, results[name], groups[name].index(place)))
     yield {"data": rows, "checks": []}
 
 
-def _look_at(searched: List[Place], host: Host) -> List[Dict[str, Any]]:
-    """Look at all places; at one and the same for another name only if it answered for the first."""
-    first = {place.where: place for place in reversed(searched)}
-    results = _look(list(first.values()), host)
-    lost = {where for where, place in first.items() if results[place].state == "timeout"}
-    results.update({place: results[first[place.where]] for place in searched if place.where in lost})
-    results.update(_look([place for place in searched if place not in results], host))
-    return [
-        {
-            "found_by": place.found_by,
-            "where": place.where,
-            "looked": results[place].value,
-            "hung": _hung(results[place]),
-            "errno": None if _hung(results[place]) else results[place].errno,
-        }
-        for place in searched
-    ]
+def _folder(place: Place) -> str:
+    """What one child looks at: a second place in a folder that hangs is not touched."""
+    return os.path.dirname(place.where) if place.kind == "file" else place.where
 
 
-def _hung(result: Result) -> bool:
-    return result.state == "timeout" or result.errno == errno.ETIMEDOUT
-
-
-def _look(searched: List[Place], host: Host) -> Dict[Place, Result]:
-    names = {place: "places.{}:{}".format(place.where, ",".join(place.names)) for place in searched}
-    results = host.attempt_all(host.limit(LOOK_LIMIT_S, 0.3), {names[place]: [look, place, host] for place in searched})
-    return {place: results[names[place]] for place in searched}
+def _row(place: Place, result: Result, number: int) -> Dict[str, Any]:
+    answer = result.value[number] if result.value else {"errno": result.errno}
+    hung = result.state == "timeout" or answer.get("errno") == errno.ETIMEDOUT
+    return {
+        "found_by": place.found_by,
+        "where": place.where,
+        "looked": answer.get("value"),
+        "hung": hung,
+        "errno": None if hung else answer.get("errno"),
+    }
 
 
 def unknown(_status: str, _reason: str, _message: str) -> List[Any]:
-    """What ``runtimes`` gets where this detector never answered."""
+    """What ``runtimes`` gives where this detector never answered."""
     return []

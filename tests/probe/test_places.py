@@ -1,16 +1,19 @@
 """Where a glidein looks for Singularity, and what is read about what lies there."""
 # ruff: noqa: ANN001, ANN003 - the rows of a table give the types of its test's arguments
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probe.detectors import places
 from probe.detectors.places import OASIS, Place
 from probe.host import Host
+from probe.workers import Result
 from tests.probe.samples import settings
 
-OASIS_BINARY = OASIS + "/singularity/bin/singularity"
+OASIS_BINARY = "/cvmfs" + OASIS
 
 
 def order(glidein: dict[str, str], environment: dict[str, str] | None = None, **changes) -> list[tuple[str, str, str]]:
@@ -19,57 +22,70 @@ def order(glidein: dict[str, str], environment: dict[str, str] | None = None, **
 
 
 PATHS = [("PATH", "folders", "/bin"), ("PATH", "folders", "/bin")]
-OASES = [("cvmfs_oasis", "file", OASIS_BINARY), ("cvmfs_oasis", "file", OASIS + "/apptainer/bin/apptainer")]
+OSG = [("SINGULARITY_BIN:OSG", "folder", OASIS_BINARY.rpartition("/")[0])]
+LAST = [("cvmfs_oasis", "file", OASIS_BINARY)]
+OVERRIDE = "GLIDEIN_SINGULARITY_BINARY_OVERRIDE"
+MODULES = [("module", "module", "singularitypro"), ("module", "module", "singularity")]
 
 
 @pytest.mark.parametrize(
     ("glidein", "environment", "expected"),
     [
-        ({}, {}, [*PATHS, *OASES]),
-        ({"SINGULARITY_BIN": "PATH"}, {}, [*PATHS, *OASES]),
-        ({"SINGULARITY_BIN": "/opt/s/bin"}, {}, [("SINGULARITY_BIN", "folders", "/opt/s/bin"), *PATHS, *OASES]),
-        ({"SINGULARITY_BIN": "OSG"}, {}, [("SINGULARITY_BIN:OSG", "file", OASIS_BINARY), *PATHS, *OASES]),
+        ({}, {}, [*OSG, *PATHS, *LAST]),
+        ({"SINGULARITY_BIN": "OSG"}, {}, [*OSG, *PATHS, *LAST]),
+        ({"SINGULARITY_BIN": "PATH"}, {}, [*PATHS, *LAST]),
+        ({"SINGULARITY_BIN": "PASS"}, {}, [*PATHS, *LAST]),
+        ({"SINGULARITY_BIN": "/opt/s/bin"}, {}, [("SINGULARITY_BIN", "folder", "/opt/s/bin"), *PATHS, *LAST]),
         (
-            {"SINGULARITY_BIN": "OSG", "OSG_SINGULARITY_BINARY": "/cvmfs/other/s"},
+            {"OSG_SINGULARITY_BINARY": "/cvmfs/other/singularity"},
+            {"CVMFS_MOUNT_DIR": "/else"},
+            [("SINGULARITY_BIN:OSG", "folder", "/cvmfs/other"), *PATHS, ("cvmfs_oasis", "file", "/cvmfs/other/singularity")],
+        ),
+        (  # the last part is cut off as text: what is left is no folder, and is found not to be one
+            {"OSG_SINGULARITY_BINARY": "/cvmfs/other/s"},
             {},
+            [("SINGULARITY_BIN:OSG", "folder", "/cvmfs/other/s"), *PATHS, ("cvmfs_oasis", "file", "/cvmfs/other/s")],
+        ),
+        (
+            {},
+            {"CVMFS_MOUNT_DIR": "/work/dist/cvmfs/"},
             [
-                ("SINGULARITY_BIN:OSG", "file", "/cvmfs/other/s"),
+                ("SINGULARITY_BIN:OSG", "folder", "/work/dist" + OSG[0][2]),
                 *PATHS,
-                ("cvmfs_oasis", "file", "/cvmfs/other/s"),
-                OASES[1],
+                ("cvmfs_oasis", "file", "/work/dist" + OASIS_BINARY),
             ],
         ),
+        ({"CVMFS_MOUNT_DIR": "/work/dist/cvmfs"}, {}, [*OSG, *PATHS, *LAST]),
         (
             {"SINGULARITY_BIN": "CONDOR", "CONDOR_DIR": "/g/c"},
             {},
             [
-                ("SINGULARITY_BIN:CONDOR", "file", "/g/c/usr/libexec/apptainer"),
+                ("SINGULARITY_BIN:CONDOR", "folder", "/g/c/usr/libexec"),
                 *PATHS,
                 ("condor", "file", "/g/c/usr/libexec/apptainer"),
-                *OASES,
+                *LAST,
             ],
         ),
-        ({"SINGULARITY_BIN": "CONDOR"}, {}, [*PATHS, *OASES]),
         (
-            {"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": "/a:/b", "SINGULARITY_BIN": "/opt/s/bin"},
+            {"SINGULARITY_BIN": "PATH", "GLIDEIN_WORK_DIR": "/g/main"},
             {},
-            [
-                ("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", "file_or_folders", "/a:/b"),
-                ("SINGULARITY_BIN", "folders", "/opt/s/bin"),
-                *PATHS,
-                *OASES,
-            ],
+            [*PATHS, ("condor", "file", "/g/main/condor/usr/libexec/apptainer"), *LAST],
+        ),
+        ({"SINGULARITY_BIN": "CONDOR"}, {}, [*PATHS, *LAST]),
+        (
+            {OVERRIDE: "/a:/b", "SINGULARITY_BIN": "/opt/s/bin"},
+            {},
+            [(OVERRIDE, "file_or_folders", "/a:/b"), ("SINGULARITY_BIN", "folder", "/opt/s/bin"), *PATHS, *LAST],
         ),
         (
-            {"CONDOR_DIR": "/c"},
+            {OVERRIDE: "/factorys", "SINGULARITY_BIN": "PATH"},
+            {OVERRIDE: "/sites"},
+            [(OVERRIDE, "file_or_folders", "/sites"), *PATHS, *LAST],
+        ),
+        (
+            {"SINGULARITY_BIN": "PATH", "CONDOR_DIR": "/c"},
             {"MODULESHOME": "/m"},
-            [
-                *PATHS,
-                ("condor", "file", "/c/usr/libexec/apptainer"),
-                ("module", "module", "singularitypro"),
-                ("module", "module", "singularity"),
-                *OASES,
-            ],
+            [*PATHS, ("condor", "file", "/c/usr/libexec/apptainer"), *MODULES, *LAST],
         ),
     ],
 )
@@ -77,9 +93,14 @@ def test_places_are_searched_in_the_glideins_order(glidein, environment, expecte
     assert order(glidein, environment) == expected
 
 
-def test_in_path_apptainer_comes_before_singularity_and_in_suggested_folders_after():
-    found = places.places(settings({"SINGULARITY_BIN": "/s"}), {"PATH": "/bin"})
-    assert [place.names for place in found[:3]] == [("singularity", "apptainer"), ("apptainer",), ("singularity",)]
+def test_apptainer_comes_before_singularity_but_in_the_override():
+    found = places.places(settings({"SINGULARITY_BIN": "/s", OVERRIDE: "/a:/b"}), {"PATH": "/bin"})
+    assert [place.names for place in found[:4]] == [
+        ("singularity", "apptainer"),
+        ("apptainer", "singularity"),
+        ("apptainer",),
+        ("singularity",),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +142,38 @@ def test_starter_and_configuration_that_belong_to_a_binary_are_found(tmp_path, l
     assert found["configuration"]["values"] == {"allow setuid": "no"}
 
 
+def configuration_of(tmp_path: Path, binary: str, *files: str) -> str | None:
+    for file in (binary, *files):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch(0o755)
+    found = places.look(Place("x", "file", str(tmp_path / binary)), Host({}))
+    assert found is not None
+    return found["configuration"] and str(Path(found["configuration"]["path"]).relative_to(tmp_path))
+
+
+APPTAINERS = "etc/apptainer/apptainer.conf"  # of another product, in the system's own place
+OLD = "opt/singularity/3.8/etc/singularity/singularity.conf"
+
+
+@pytest.mark.parametrize(
+    ("binary", "files", "expected"),
+    [
+        ("opt/singularity/3.8/bin/singularity", [APPTAINERS, OLD], OLD),
+        ("opt/singularity/3.8/bin/singularity", [APPTAINERS], None),
+        ("usr/bin/singularity", [APPTAINERS, "usr/libexec/singularity/bin/starter"], None),
+        (
+            "usr/bin/singularity",
+            [APPTAINERS, "etc/singularity/singularity.conf", "usr/libexec/singularity/bin/starter-suid"],
+            "etc/singularity/singularity.conf",
+        ),
+        ("usr/bin/singularity", [APPTAINERS, "usr/lib64/apptainer/bin/starter"], APPTAINERS),
+    ],
+)
+def test_the_configuration_is_the_products_own(tmp_path, monkeypatch, binary, files, expected):
+    monkeypatch.setattr(places, "ETC", str(tmp_path / "etc"))
+    assert configuration_of(tmp_path, binary, *files) == expected
+
+
 def test_a_path_list_is_searched_name_by_name_and_what_is_not_executable_is_passed(tmp_path):
     for folder, name, mode in (("a", "apptainer", 0o755), ("b", "singularity", 0o755), ("a", "singularity", 0o644)):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -129,6 +182,27 @@ def test_a_path_list_is_searched_name_by_name_and_what_is_not_executable_is_pass
     found = places.look(place, Host({}))
     assert found is not None
     assert found["path"] == str(tmp_path / "b/singularity")
+
+
+def test_an_override_that_is_a_folder_is_what_the_glidein_tries_to_start(tmp_path):
+    (tmp_path / "singularity").touch(0o755)
+    found = places.look(Place("x", "file_or_folders", str(tmp_path), ("singularity", "apptainer")), Host({}))
+    assert found is not None
+    assert found["path"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [(("apptainer", "singularity"), "apptainer"), (("singularity",), "singularity")],
+)
+def test_a_suggested_folder_is_one_whatever_is_in_its_name(tmp_path, there, expected):
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    for name in there:
+        (folder / name).touch(0o755)
+    found = places.look(Place("x", "folder", str(folder)), Host({}))
+    assert found is not None
+    assert found["path"] == str(folder / expected)
 
 
 def test_nothing_at_a_place_is_none(tmp_path):
@@ -170,3 +244,47 @@ def test_a_module_that_does_not_load_in_time_is_told(tmp_path: Path, monkeypatch
     environment = module_files(tmp_path, singularity="exec sleep 10")
     with pytest.raises(TimeoutError):
         places.look(module_place("singularity"), Host(environment))
+
+
+def rows_of(host: Host, **glidein: str) -> list[tuple[str, str | None, bool, int | None]]:
+    (found,) = places.detect(host, settings(glidein), {})
+    return [
+        (row["found_by"], row["looked"] and row["looked"]["path"], row["hung"], row["errno"]) for row in found["data"]
+    ]
+
+
+def test_every_place_is_looked_at_with_one_child_for_a_folder(tmp_path: Path):
+    (tmp_path / "apptainer").touch(0o755)
+    (tmp_path / "singularity").touch(0o755)
+    host = Children({"PATH": str(tmp_path)})
+    osg = {"OSG_SINGULARITY_BINARY": str(tmp_path / "osg/singularity")}
+    assert rows_of(host, **osg) == [
+        ("SINGULARITY_BIN:OSG", None, False, None),
+        ("PATH", str(tmp_path / "apptainer"), False, None),
+        ("PATH", str(tmp_path / "singularity"), False, None),
+        ("cvmfs_oasis", None, False, None),
+    ]
+    assert host.names == [f"places.{tmp_path}/osg", f"places.{tmp_path}"]
+
+
+def test_a_folder_that_hangs_costs_all_that_is_in_it(tmp_path: Path):
+    host = Children({"PATH": str(tmp_path)}, Result("timeout", None, "", None, 5.0, left_running=True))
+    assert rows_of(host) == [(name, None, True, None) for name in ("SINGULARITY_BIN:OSG", "PATH", "PATH", "cvmfs_oasis")]
+
+
+def test_a_node_without_processes_is_told_by_its_errno(tmp_path: Path):
+    host = Children({"PATH": str(tmp_path)}, Result("died", None, "no", errno.EAGAIN, 0.0))
+    assert {row[2:] for row in rows_of(host)} == {(False, errno.EAGAIN)}
+
+
+class Children(Host):
+    """A host that notes which children it has, and may let all of them come to the same."""
+
+    def __init__(self, environment: dict[str, str], result: Result | None = None) -> None:
+        super().__init__(environment)
+        self.names: list[str] = []
+        self.result = result
+
+    def attempt_all(self, limit_s: float, calls: dict[str, list[Any]], at_once: int = 64) -> dict[str, Result]:
+        self.names = list(calls)
+        return dict.fromkeys(calls, self.result) if self.result else super().attempt_all(limit_s, calls, at_once)
