@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -42,14 +42,14 @@ class Answer(NamedTuple):
 class Fleet:
     """All glideins of a plan. After `run`: who was acknowledged, and how it went."""
 
-    def __init__(self, address: Address, plan: Plan) -> None:
+    def __init__(self, addresses: Sequence[Address], plan: Plan) -> None:
         self.acknowledged: set[str] = set()
         self.answers: Counter[str] = Counter()
         self.tries: Counter[int] = Counter()
         self.spooled = self.undelivered = 0
         self.answered_after_s: list[float] = []
         self.wrong: list[str] = []
-        self._address = address
+        self._addresses = addresses
         self._plan = plan
         self._chance = random.Random(plan.seed)
 
@@ -107,13 +107,16 @@ class Fleet:
             return Answer(0)
 
     async def _asked(self, body: bytes, report_id: str) -> Answer:
-        reader, writer = await asyncio.open_connection(*self._address)
+        host, port = self._chance.choice(self._addresses)
+        reader, writer = await asyncio.open_connection(host, port)
         try:
-            head = f"POST {_PATH} HTTP/1.1\r\nHost: {self._address[0]}\r\nContent-Type: application/json\r\n"
+            head = f"POST {_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             writer.write(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
             said = await reader.read(-1)
         finally:
             writer.close()
+        if not said.startswith(b"HTTP/1.1 "):
+            raise EOFError("the connection just ended")
         top, _, rest = said.partition(b"\r\n\r\n")
         first, *lines = top.decode("latin-1").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)

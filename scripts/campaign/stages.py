@@ -1,19 +1,17 @@
 """What is done to the system: kills at random moments, and outages after which everything has to be delivered."""
 
 import random
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from campaign.failing_folder import FailingFolder
 from campaign.load import Load
-from campaign.programs import Collector, PostgreSQL, SiteDb, until
+from campaign.programs import until
 from campaign.proof import wait_for_all, what_is_wrong
+from campaign.systems import System, postgresql_system, queue_system, sqlite_system
 
 from tests import rabbitmq
 
@@ -31,37 +29,23 @@ class Options(NamedTuple):
     progress: Progress
 
 
-class System(NamedTuple):
-    """A system under load: its programs by what they are, and where its reports end."""
-
-    database: str
-    collectors: Sequence[Collector]
-    workers: Sequence[SiteDb]
-    server: PostgreSQL | None = None
-    nodes: Sequence[rabbitmq.Node] = ()
-    folder: FailingFolder | None = None
-
-    def programs(self) -> list[SiteDb]:
-        return [*self.collectors, *self.workers]
-
-
 def kill_with_queue(options: Options) -> dict[str, Any]:
     """Two collectors, three queue nodes, two workers, PostgreSQL: each is killed in its turn of chance."""
-    with _queue_system() as system:
+    with queue_system() as system:
         targets = {"collector": 0, "worker": 0, "database": 0, "queue node": 0}
         return _measured(system, options, lambda load: _kills(system, options, targets, load))
 
 
 def kill_single(options: Options) -> dict[str, Any]:
     """One collector over SQLite: killed, and the process that stores for it."""
-    with _sqlite_system() as system:
+    with sqlite_system() as system:
         targets = {"collector": 0, "storing process": 0}
         return _measured(system, options, lambda load: _kills(system, options, targets, load))
 
 
 def database_gone(options: Options) -> dict[str, Any]:
     """Two collectors over PostgreSQL, which is away for a while."""
-    with _postgresql_system() as system:
+    with postgresql_system() as system:
         server = system.server
         assert server
 
@@ -93,7 +77,7 @@ STAGES: dict[str, Callable[[Options], dict[str, Any]]] = {
 
 
 def _folder_outage(options: Options, state: str) -> dict[str, Any]:
-    with _sqlite_system(failing=True) as system:
+    with sqlite_system(failing=True) as system:
         folder = system.folder
         assert folder
 
@@ -182,7 +166,10 @@ class _Restarts:
         elif name == "storing process":
             return chance.choice(system.collectors).kill_child()
         else:
-            chance.choice(system.collectors).kill()
+            collector = chance.choice(system.collectors)
+            if not collector.is_ready():
+                return False
+            collector.kill()
         return True
 
     def all_up(self) -> bool:
@@ -222,63 +209,3 @@ def _outage(options: Options, load: Load, away: Callable[[], None]) -> dict[str,
     if not refused:
         load.wrong.append("nobody was told 503 during the outage")
     return {"outage_s": options.outage_s, "refused_503": refused, "back_after_s": round(time.monotonic() - ended, 1)}
-
-
-@contextmanager
-def _sqlite_system(failing: bool = False) -> Iterator[System]:
-    folder = FailingFolder() if failing else None
-    try:
-        with tempfile.TemporaryDirectory(prefix="campaign-") as name:
-            place = folder.path if folder else Path(name)
-            url = f"sqlite:///{place / 'site.db'}"
-            with _started(System(url, [Collector(1, url, [], Path(name))], [], folder=folder)) as system:
-                yield system
-    finally:
-        if folder:
-            folder.remove()
-
-
-@contextmanager
-def _postgresql_system() -> Iterator[System]:
-    with _server() as server, tempfile.TemporaryDirectory(prefix="campaign-") as name:
-        collectors = [Collector(number, server.url, [], Path(name)) for number in (1, 2)]
-        with _started(System(server.url, collectors, [], server)) as system:
-            yield system
-
-
-@contextmanager
-def _queue_system() -> Iterator[System]:
-    with rabbitmq.cluster(3) as nodes, _server() as server, tempfile.TemporaryDirectory(prefix="campaign-") as name:
-        password = Path(name) / "password"
-        password.write_text("guest\n")
-        queue = ["--queue-password-file", str(password)]
-        queue += [word for node in nodes for word in ("--queue", f"amqp://guest@127.0.0.1:{node.port}")]
-        collectors = [Collector(number, server.url, queue, Path(name)) for number in (1, 2)]
-        logs = [Path(name) / f"worker-{number}.log" for number in (1, 2)]
-        workers = [SiteDb(log.stem, server.url, ["worker", *queue], log) for log in logs]
-        with _started(System(server.url, collectors, workers, server, nodes)) as system:
-            yield system
-
-
-@contextmanager
-def _server() -> Iterator[PostgreSQL]:
-    server = PostgreSQL()
-    try:
-        server.start()
-        until(server.is_ready, "PostgreSQL's start")
-        yield server
-    finally:
-        server.remove()
-
-
-@contextmanager
-def _started(system: System) -> Iterator[System]:
-    try:
-        for program in system.programs():
-            program.start()
-        for collector in system.collectors:
-            until(collector.is_ready, f"the start of {collector.name}")
-        yield system
-    finally:
-        for program in system.programs():
-            program.kill()
