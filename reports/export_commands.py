@@ -64,7 +64,7 @@ def site(session: Session, folder: Path) -> None:
         centre = Centre(store, utc_now, Kept(store))
         targets = exporting.folder_targets(centre)
         with working(len(targets)) as progress:
-            files = exporting.write_folder(centre, folder, targets, progress)
+            files = exporting.write_folder(centre, folder, targets, progress, session.url)
     table = Table(["folder", "pages", "files"], [[str(folder), len(targets), files]])
     session.show(Answer({"folder": str(folder), "pages": len(targets), "files": files}, [table]))
 

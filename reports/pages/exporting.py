@@ -4,9 +4,14 @@ import base64
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -14,12 +19,14 @@ from reports import plots
 from reports.pages import rendering
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre
+from reports.pages.frozen import Frozen
 from reports.pages.links import FileLinks, FolderLinks, anchor_of, file_of
 from reports.pages.model import Facts, Figure, Grid, Group, Page, Target
 from reports.pages.routes import PAGES
 from site_db.errors import SiteDbError
 from site_db.occurrences import list_occurrences
 from site_db.reasons import all_reasons
+from site_db.store import Store
 
 # What stands without a name in a folder, and in a single file.
 FOLDER_KINDS = ("sites", "entries", "changes", "drift", "images", "coverage", "reasons", "trends")
@@ -27,6 +34,8 @@ FILE_KINDS = ("sites", "changes", "drift", "reasons", "trends")
 # A folder with this file in it was written by an export, and may be replaced by another.
 _MARK = ".site-db-export"
 _PLAIN = Asked()
+# A process takes a second to start, and 150 MB.
+_PROCESSES, _PAGES_WORTH_A_PROCESS = 4, 200
 # More sites than these are told in short in a single file.
 _IN_FULL = 20
 
@@ -51,9 +60,10 @@ def folder_targets(centre: Centre) -> list[Target]:
     ]
 
 
-def write_folder(centre: Centre, folder: Path, targets: Sequence[Target], progress: Progress) -> int:
+def write_folder(centre: Centre, folder: Path, targets: Sequence[Target], progress: Progress, url: str = "") -> int:
     """Write these pages; how many files there are. An earlier export in `folder` is replaced as a whole.
 
+    With the database's `url` other processes share the work, if there is enough of it.
     Raises CannotExport, and leaves what was there.
     """
     _check(folder)
@@ -62,7 +72,7 @@ def write_folder(centre: Centre, folder: Path, targets: Sequence[Target], progre
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
             fresh = Path(parent) / "fresh"
             fresh.mkdir(mode=0o755)
-            _write_pages(centre, fresh, targets, progress)
+            _write_pages(centre, fresh, targets, progress, url)
             (fresh / _MARK).touch()
             files = sum(path.is_file() for path in fresh.rglob("*"))
             if folder.exists():
@@ -80,26 +90,64 @@ def _check(folder: Path) -> None:
         raise CannotExport(f"{folder} is there, and is no earlier export.", "Choose another folder, or remove it.")
 
 
-def _write_pages(centre: Centre, folder: Path, targets: Sequence[Target], progress: Progress) -> None:
-    there = {file_of(target) for target in targets}
+def _write_pages(centre: Centre, folder: Path, targets: Sequence[Target], progress: Progress, url: str) -> None:
     statics = {PurePosixPath("static", name): body for name, (body, _) in rendering.static_files().items()}
     for name, body in statics.items():
         _write(folder / name, body)
-    for number, target in enumerate(targets):
-        progress(number, target.name or target.kind)
+    now = centre.now()
+    frozen = Frozen(centre.store)
+    centre = replace(centre, now=lambda: now, kept=frozen)
+    pages = Pages(folder, frozenset({*map(file_of, targets), *statics}))
+    lists, named = ([target for target in targets if (target.name is None) is is_list] for is_list in (True, False))
+    for number, target in enumerate(lists):  # first: they ask what the others share
+        progress(number, target.kind)
+        pages.write(centre, target)
+    processes = min(len(os.sched_getaffinity(0)), _PROCESSES, len(named) // _PAGES_WORTH_A_PROCESS) if url else 0
+    shares = [named[first :: max(processes, 1)] for first in range(max(processes, 1))]
+    with ProcessPoolExecutor(len(shares), get_context("spawn")) as pool:
+        # A process starts when it is given something: with a single share none does.
+        others = [pool.submit(_write_share, url, now, frozen.answers.copy(), pages, share) for share in shares[1:]]
+        for number, target in enumerate(shares[0]):
+            progress(len(lists) + number * len(shares), target.name or target.kind)
+            pages.write(centre, target)
+        for other in others:
+            other.result()
+
+
+def _write_share(
+    url: str, now: datetime, answers: "OrderedDict[Hashable, Any]", pages: "Pages", targets: Sequence[Target]
+) -> None:
+    """What another process does: it has the answers that pages share, and a connection of its own."""
+    store = Store.open(url)
+    try:
+        centre = Centre(store, lambda: now, Frozen(store, answers))
+        for target in targets:
+            pages.write(centre, target)
+    finally:
+        store.close()
+
+
+class Pages(NamedTuple):
+    """Where pages are written to, and all files that they may link to."""
+
+    folder: Path
+    there: frozenset[PurePosixPath]
+
+    def write(self, centre: Centre, target: Target) -> None:
+        """Make one page and write it, with its pictures and, for a list, its tables."""
         here, page = file_of(target), make(centre, target)
         pictures = {}
         for figure in _figures(page):
             picture = PurePosixPath("plot", f"{here.stem}-{figure.name}.svg")
-            _write(folder / picture, plots.draw(figure))
+            _write(self.folder / picture, plots.draw(figure))
             pictures[figure.name] = "../" * (len(here.parts) - 1) + str(picture)
-        links = FolderLinks(here, {*there, *statics})
         tables = "" if target.name else f"data/{target.kind}-"
+        links = FolderLinks(here, self.there)
         text = rendering.html(page, _PLAIN, links, pictures=pictures, data_files=tables)
-        _write(folder / here, text.encode())
+        _write(self.folder / here, text.encode())
         for grid in page.grids().values() if tables else ():
-            _write(folder / f"{tables}{grid.name}.csv", rendering.csv_text(grid, _PLAIN).encode())
-            _write(folder / f"{tables}{grid.name}.json", rendering.json_text(grid, _PLAIN, page))
+            _write(self.folder / f"{tables}{grid.name}.csv", rendering.csv_text(grid, _PLAIN).encode())
+            _write(self.folder / f"{tables}{grid.name}.json", rendering.json_text(grid, _PLAIN, page))
 
 
 def _write(path: Path, body: bytes) -> None:

@@ -1,5 +1,6 @@
 """The site report as files: complete without a server, harmless whatever the reports said."""
 
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from reports.cli import cli
+from reports.pages import exporting
 from site_db.store import Store
 from tests.reports.test_pages import HOSTILE, LONG, Elements, add
 from tests.sample_reports import sample_report
@@ -92,3 +94,22 @@ def test_a_place_that_cannot_be_written_is_said(database: str, tmp_path: Path):
     done = CliRunner().invoke(cli, ["--database", database, "export", "page", str(tmp_path / "file" / "x.html")])
     assert done.exit_code == 1
     assert "cannot be written" in done.output
+
+
+def test_processes_that_share_the_work_write_the_same_pages(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    moment = datetime.now(UTC)
+    monkeypatch.setattr("reports.export_commands.utc_now", lambda: moment)
+    run(database, "site", tmp_path / "alone")
+    monkeypatch.setattr(exporting, "_PAGES_WORTH_A_PROCESS", 20)
+    monkeypatch.setattr(exporting.os, "sched_getaffinity", lambda _process: {0, 1})
+    run(database, "site", tmp_path / "shared")
+
+    def pages(folder: Path) -> dict[str, bytes]:
+        found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".svg"]  # pygal numbers its plots
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+    alone, shared = pages(tmp_path / "alone"), pages(tmp_path / "shared")
+    assert alone.keys() == shared.keys()
+    assert [name for name in alone if alone[name] != shared[name]] == []
