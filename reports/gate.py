@@ -51,11 +51,19 @@ class LineResult(NamedTuple):
     problems: list[Problem]
 
 
+class _Refusal(NamedTuple):
+    """Why a batch ended early: an HttpProblem's members."""
+
+    status: int
+    detail: str
+    kind: str
+
+
 class _Done(NamedTuple):
     lines: list[LineResult]
     written: list[tuple[Frame, list[bytes]]]
     segment: str | None  # the one that is written to now
-    problem: HttpProblem | None
+    refusal: _Refusal | None
 
 
 class Outcome(NamedTuple):
@@ -87,7 +95,13 @@ class Gate:
             done = child.ask(work, self._inbox)
         finally:
             self._idle.put(child)
-        return Outcome(done.lines, self._inbox.take(done.written), done.problem)
+        outcomes = self._inbox.take(done.written)
+        return Outcome(done.lines, outcomes, HttpProblem(*done.refusal) if done.refusal else None)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the children that were started."""
+        return [child.pid for child in self._children if child.pid]
 
     def close(self) -> None:
         """End the children; nobody may be checking any more."""
@@ -102,6 +116,10 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._segment: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
 
     def ask(self, work: Work, inbox: Inbox) -> _Done:
         try:
@@ -156,7 +174,7 @@ class _Checker:
         """Check a body chunk by chunk, and flush once."""
         results: list[LineResult] = []
         written: list[tuple[Frame, list[bytes]]] = []
-        problem = None
+        refusal = None
         rest = self._bodies.lines(BytesIO(work.body), work.encoding)
         try:
             while (chunk := self._bodies.next_chunk(rest, work.sender)) is not None:
@@ -172,10 +190,10 @@ class _Checker:
                     for line in chunk
                 ]
         except HttpProblem as found:
-            problem = found
+            refusal = _Refusal(found.status, found.detail, found.kind)
         if written and self._segment:
             self._segment.flush()
-        return _Done(results, written, str(self._segment.path) if self._segment else None, problem)
+        return _Done(results, written, str(self._segment.path) if self._segment else None, refusal)
 
     def _writable(self) -> Segment:
         segment = self._segment

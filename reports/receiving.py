@@ -9,7 +9,8 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Protocol
+from concurrent.futures import Future
+from typing import IO, Protocol
 
 import orjson
 from anyio.to_thread import run_sync
@@ -18,6 +19,7 @@ from starlette.responses import Response
 
 from reports import compression
 from reports.authorization import Authorizer, Caller, Refused, Sender
+from reports.awaiting import Awaiting
 from reports.batches import Bodies, Checked
 from reports.contract import Problem
 from reports.disk import Disk
@@ -51,7 +53,7 @@ class Accepting(Protocol):
     def close(self) -> None:
         """Take nothing more, and store what waits."""
 
-    def submit(self, submissions: list[Submission]) -> Any:  # noqa: ANN401 - Future[list[str]]; see site_db.writer
+    def submit(self, submissions: list[Submission]) -> "Future[list[str]]":
         """A concurrent Future of "new" or "known" for each, done after the commit. Raises Busy."""
 
 
@@ -81,6 +83,7 @@ class Receiver:
         self._disk = disk
         self._rates = Rates(settings.rate_per_s, settings.rate_burst)
         self._gate = gate
+        self._awaiting = Awaiting()
         # With a gate reports are stored as the texts that came.
         self._bodies = Bodies(settings, quickly=gate is not None)
         self.present = 0
@@ -234,7 +237,7 @@ class Receiver:
     async def _stored(self, submissions: list[Submission]) -> list[str]:
         began = time.monotonic()
         try:
-            outcomes: list[str] = await asyncio.wrap_future(self._writer.submit(submissions))
+            outcomes: list[str] = await self._awaiting.result(self._writer.submit(submissions))
         except SiteDbError as error:
             raise self._not_stored(error) from error
         self._metrics.commit_seconds.observe(time.monotonic() - began)

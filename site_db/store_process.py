@@ -32,6 +32,9 @@ LOG = logging.getLogger("site_db.collector")
 _CHILD = "import sys; from site_db.store_process import main; main(int(sys.argv[1]))"
 
 
+_NICER = 5
+
+
 class _Text(NamedTuple):
     """A report as it came, and when."""
 
@@ -132,10 +135,14 @@ def main(descriptor: int) -> None:
     with Connection(descriptor) as pipe, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         url = pipe.recv()
         store: Store | None = None
+        is_behind = False
         while True:
             work = pipe.recv()
             try:
                 store = store or Store.open(url)
+                if isinstance(work[0], Frame) and not is_behind:
+                    # What was acknowledged can wait; what comes in cannot.
+                    is_behind = bool(os.nice(_NICER))
                 pipe.send(_recorded(store, work) if isinstance(work[0], Frame) else _added(store, work))
             except SiteDbError as error:
                 pipe.send(_Failed(True, str(error), error.remedy))

@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import cycle, islice
 from random import Random
 
@@ -20,14 +21,21 @@ _GZIP_LEVEL = 6  # the probe's
 
 
 def reports(seed: int) -> Iterator[bytes]:
-    """Reports without end: the nodes, kinds and names of a fleet of some ten thousand nodes, made now."""
+    """Reports without end: the nodes, kinds and names of a fleet, made now."""
     chance = Random(seed)
+    made = bases()
+    for base in cycle(chance.sample(made, len(made))):
+        yield _new(base, chance)
+
+
+@cache
+def bases() -> list[bytes]:
+    """The reports of a fleet from which others are made; it takes a second or two, once."""
     plan = Plan(
         seed=1, entries=300, days=2, reports_a_day=1.0, noise=0.01, regressions=15, end=datetime.now(UTC), most_nodes=100
     )
-    made = [orjson.dumps(report) for _, report in Fleet(plan).reports()]
-    for base in cycle(islice(chance.sample(made, len(made)), _BASES)):
-        yield _new(base, chance)
+    # In the order of their times: of nodes by chance.
+    return [orjson.dumps(report) for _, report in islice(Fleet(plan).reports(), _BASES)]
 
 
 def _new(base: bytes, chance: Random) -> bytes:

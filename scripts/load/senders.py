@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from load.bodies import batch, reports, single
+from load.bodies import bases, batch, reports, single
 
 _PIECE = 256 * 1024
 _ANSWER_LIMIT_S = 60.0
@@ -50,6 +50,7 @@ class Outcome:
 
 def send(loads: list[Load], started: Callable[[], None] = lambda: None) -> list[Outcome]:
     """Run each load in a process of its own, all from one moment on; `started` is called at that moment."""
+    bases()  # here once, not in each child
     context = multiprocessing.get_context("fork")
     pairs = [context.Pipe() for _ in loads]
     children = [

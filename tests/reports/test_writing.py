@@ -1,0 +1,157 @@
+"""A collector with an inbox: large batches are checked in other processes, and answered as small ones are."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import zstandard
+from sqlalchemy import func, select
+
+from reports.authorization import Caller, OpenAuthorizer
+from reports.collector import create_app
+from reports.gate import Gate
+from reports.settings import Settings
+from reports.tokens.grants import ANY, Grant, Identity, Names
+from reports.writing import inbox_beside, writing
+from site_db import tables
+from site_db.store import Store
+from tests.reports.conftest import RunServer
+from tests.sample_reports import sample_report
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = Settings(batch_limit_lines=300)
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+class WithEntry(OpenAuthorizer):
+    """Everybody has a token for the entry E at the site S."""
+
+    async def sender(self, caller: Caller) -> Any:
+        return Identity("somebody", (Grant(ANY, Names.only("E"), Names.only("S")),))
+
+
+def report(**changes: object) -> dict[str, Any]:
+    made = {"created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "report_id": str(uuid.uuid4()), **changes}
+    return sample_report(**made)
+
+
+def padded(lines: list[bytes]) -> bytes:
+    """NDJSON that is large as it is sent: blank lines are nothing."""
+    return b"\n".join(lines) + b"\n" + b" " * 70_000
+
+
+@pytest.fixture
+def collector(store: Store, tmp_path: Path, run_server: RunServer) -> Iterator[tuple[httpx.Client, Gate]]:
+    with writing(store, f"sqlite:///{tmp_path / 'site.db'}", SETTINGS) as (writer, gate):
+        assert gate
+        app = create_app(store, SETTINGS, writer=writer, gate=gate)
+        with run_server(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+            yield client, gate
+
+
+def send(client: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/api/v1/reports", content=body, headers={**NDJSON, **named})
+
+
+def stored(store: Store) -> int:
+    with store.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(tables.reports)) or 0
+
+
+def test_a_single_report_is_there_for_who_asks_next(collector: tuple[httpx.Client, Gate]):
+    client, _ = collector
+    one = report(glidein__entry="Entry_1", glidein__site="Site_1")
+    for status, word in ((201, "new"), (200, "known")):
+        answer = client.post("/api/v1/reports", content=orjson.dumps(one), headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()["status"]) == (status, word)
+        assert client.get("/api/v1/entries/Entry_1").status_code == 200
+
+
+def test_a_large_batch_is_answered_line_by_line(collector: tuple[httpx.Client, Gate], store: Store):
+    client, _ = collector
+    good = [orjson.dumps(report()) for _ in range(5)]
+    old = orjson.dumps(report(created_at="2020-01-01T00:00:00Z"))
+    written_otherwise = json.dumps(report(glidein__site="Zürich\u2028"), indent=None).encode()
+    answer = send(client, padded([*good, b"", b"{", old, good[0], written_otherwise]))
+    assert answer.status_code == 200
+    found = [orjson.loads(line) for line in answer.content.splitlines()]
+    assert [(line["line"], line["status"]) for line in found] == [
+        *((number, "new") for number in range(1, 6)), (7, "rejected"), (8, "rejected"), (9, "known"), (10, "new"),
+    ]  # fmt: skip
+    assert [line["problems"][0]["pointer"] for line in found[5:7]] == ["", "/created_at"]
+    assert found[0]["report_id"] == orjson.loads(good[0])["report_id"]
+    assert send(client, padded(good)).text.count('"known"') == 5
+    metrics = client.get("/metrics").text
+    assert "site_db_reports_stored_total 6.0" in metrics
+    assert 'site_db_refused_total{reason="date",status="422"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_large_batch_may_be_packed(collector: tuple[httpx.Client, Gate], encoding: str):
+    client, _ = collector
+    body = b"\n".join([orjson.dumps(report()), os.urandom(100_000).replace(b"\n", b"")])
+    packed = gzip.compress(body) if encoding == "gzip" else zstandard.ZstdCompressor().compress(body)
+    assert [orjson.loads(line)["status"] for line in send(client, packed, content_encoding=encoding).content.splitlines()] == [
+        "new", "rejected",
+    ]  # fmt: skip
+
+
+def test_a_large_batch_that_cannot_be_taken_is_a_problem(collector: tuple[httpx.Client, Gate]):
+    client, _ = collector
+    damaged = send(client, os.urandom(70_000), content_encoding="gzip")
+    assert (damaged.status_code, damaged.json()["type"].rpartition(":")[2]) == (400, "damaged")
+    too_many = send(client, padded([b"{}"] * 301))
+    assert (too_many.status_code, too_many.json()["type"].rpartition(":")[2]) == (413, "too_large")
+
+
+def test_a_child_that_dies_is_started_anew(collector: tuple[httpx.Client, Gate]):
+    client, gate = collector
+    lines = [orjson.dumps(report())]
+    assert send(client, padded(lines)).status_code == 200
+    for pid in gate.pids:
+        os.kill(pid, signal.SIGKILL)
+    answers = [send(client, padded(lines)) for _ in range(3)]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert all(answer.status_code == 503 and answer.headers["retry-after"] for answer in refused)
+    assert answers[-1].status_code == 200
+    assert '"known"' in answers[-1].text
+
+
+def test_names_that_a_token_fills_in_are_stored(store: Store, tmp_path: Path, run_server: RunServer):
+    with writing(store, f"sqlite:///{tmp_path / 'site.db'}", SETTINGS) as (writer, gate):
+        app = create_app(store, SETTINGS, WithEntry(), writer=writer, gate=gate)
+        nameless = report(glidein__entry=None, glidein__site=None)
+        with run_server(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+            answer = send(client, padded([orjson.dumps(nameless), orjson.dumps(report(glidein__entry="other"))]))
+    assert [orjson.loads(line)["status"] for line in answer.content.splitlines()] == ["new", "rejected"]
+    raw = store.raw_report(uuid.UUID(nameless["report_id"]).bytes)
+    assert raw
+    assert orjson.loads(raw) == {**nameless, "glidein": {**nameless["glidein"], "entry": "E", "site": "S"}}
+
+
+def test_only_a_file_has_an_inbox_beside_it(store: Store, tmp_path: Path):
+    assert inbox_beside(store) == tmp_path / "site.db.inbox"
+
+
+def test_the_bench_measures_a_real_server():
+    command = [sys.executable, str(ROOT / "scripts/bench-collector"), "--phases", "single,batch", "--seconds", "0.5"]
+    options = ["--connections", "4", "--most-batches", "2", "--lines", "50", "--format", "json"]
+    done = subprocess.run([*command, *options], capture_output=True, timeout=120, check=False)
+    assert done.returncode in (0, 1), done.stderr.decode()
+    figures = {figure["name"]: figure for figure in json.loads(done.stdout)["figures"]}
+    assert figures["reports in batches acknowledged"]["value"] > 0
+    share = figures["share of those without storing"]
+    assert 0 < share["value"] < 2
+    assert share["kept"] == (share["value"] >= 0.5)
