@@ -15,6 +15,7 @@ from site_db.verdicts import Verdict
 # Reasons of things that are not there, which is no fault: a node without a GPU is a good node.
 ABSENT = frozenset({"gpu_none", "setuid_not_installed", "not_requested", "not_applicable", "cvmfs_not_mounted"})
 _KINDS_SHOWN = 20
+_IMAGES_SHOWN = 100
 _NONE_GIVEN = "no reason was given"
 
 
@@ -98,11 +99,14 @@ def kinds(found: Kinds) -> list[Grid]:
 
 
 def images(found: Sequence[ImageVerdict], now: datetime) -> list[Grid]:
-    """The images that were tried."""
+    """The images that were tried; of hundreds those that fail on the most nodes, then those that were tried on the most."""
     if not found:
         return []
+    shown = found
+    if len(found) > _IMAGES_SHOWN:
+        shown = sorted(found, key=lambda image: (-image.nodes_no, -image.nodes_yes, image.ref))[:_IMAGES_SHOWN]
     rows = []
-    for image in found:
+    for image in shown:
         measured = image.nodes_yes + image.nodes_no
         share = image.nodes_yes / measured if measured else None
         rows.append(
@@ -125,7 +129,8 @@ def images(found: Sequence[ImageVerdict], now: datetime) -> list[Grid]:
         Column("reason", "Most frequent reason"),
         Column("newest", "Last tried (UTC)"),
     ]
-    return [Grid("images", "Images that were tried here", columns, rows)]
+    more = f" (the {_IMAGES_SHOWN} of {len(found)} that fail most)" if len(found) > len(rows) else ""
+    return [Grid("images", f"Images that were tried here{more}", columns, rows)]
 
 
 _DIRECTIONS = {"lost": "no", "gained": "yes"}
