@@ -160,6 +160,12 @@ class Host:
         return time.time()
 
 
+def cut_short(timed_out: Any, wanted_s: float) -> bool:
+    """Whether a Result or an Outcome that timed out might have come to an end: it had less than half of the time that
+    was wanted, for a deadline is near, and could be killed."""
+    return not timed_out.left_running and bool(timed_out.duration_s < wanted_s / 2)
+
+
 def _folder() -> Optional[str]:
     try:
         return os.getcwd()

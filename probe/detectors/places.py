@@ -12,7 +12,7 @@ import re
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from probe.engine import Findings
-from probe.host import Host
+from probe.host import Host, cut_short
 from probe.settings import Settings
 from probe.workers import Result, call_in_turn
 
@@ -181,7 +181,10 @@ def parse_configuration(text: str) -> Dict[str, str]:
 
 
 def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
-    """Each place with what lies there, for the detector ``runtimes``: found_by, where, looked (or None), hung, errno."""
+    """Each place with what lies there, for the detector ``runtimes``: found_by, where, looked (or None), hung, errno.
+
+    ``cut_short``: it may have answered if the deadline had left more time.
+    """
     searched = places(settings, host.environment)
     groups: Dict[str, List[Place]] = {}
     for place in searched:
@@ -210,6 +213,7 @@ def _row(place: Place, result: Result, number: int) -> Dict[str, Any]:
         "where": place.where,
         "looked": answer.get("value"),
         "hung": hung,
+        "cut_short": result.state == "timeout" and cut_short(result, LOOK_LIMIT_S),
         "errno": None if hung else answer.get("errno"),
     }
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from probe import advisories, stderr_rules
 from probe.checks import Check, check, decisive_lines
 from probe.engine import Findings
-from probe.host import Host, Run
+from probe.host import Host, Run, cut_short
 from probe.process import EXHAUSTED, Outcome
 from probe.settings import Settings
 
@@ -54,7 +54,10 @@ def setuid_facts(looked: Dict[str, Any], identity_map: Optional[bool], kept_down
 def judge_version(outcome: Outcome) -> Tuple[str, Optional[str], Optional[str]]:
     """Status, reason and message of a ``--version`` run."""
     if outcome.state == "timeout":
-        return "timeout", "runtime_timeout", "--version did not answer within {:.0f} s".format(outcome.duration_s)
+        message = "--version did not answer within {:.0f} s".format(outcome.duration_s)
+        if cut_short(outcome, VERSION_LIMIT_S):
+            return "unknown", "deadline_reached", message
+        return "timeout", "runtime_timeout", message
     if outcome.state == "not_started":
         if outcome.error in EXHAUSTED:
             return "fail", "resources_exhausted", os.strerror(outcome.error or 0)
@@ -132,7 +135,10 @@ def _runtime(
     row: Dict[str, Any], outcome: Optional[Outcome], identity_map: Optional[bool], kept_down: Optional[bool]
 ) -> Dict[str, Any]:
     found = row["looked"] or {"starter": None, "configuration": None}
-    status, reason, message = "timeout", "runtime_timeout", "its file system does not answer"
+    status, message = "timeout", "its file system does not answer"
+    reason = "cvmfs_hung" if "/cvmfs/" in _path(row) else "runtime_timeout"
+    if row["cut_short"]:
+        status, reason = "unknown", "deadline_reached"
     if row["errno"]:
         status, message = "fail", os.strerror(row["errno"])
         reason = "resources_exhausted" if row["errno"] in EXHAUSTED else "runtime_not_executable"

@@ -267,6 +267,13 @@ def test_every_place_is_looked_at_with_one_child_for_a_folder(tmp_path: Path):
     assert host.names == [f"places.{tmp_path}/osg", f"places.{tmp_path}"]
 
 
+@pytest.mark.parametrize(("after_s", "killed", "cut_short"), [(4.9, True, False), (1.1, True, True), (1.1, False, False)])
+def test_a_look_that_had_no_time_is_told_from_one_that_hangs(tmp_path: Path, after_s, killed, cut_short):
+    result = Result("timeout", None, "", None, after_s, left_running=not killed)
+    (found,) = places.detect(Children({"PATH": str(tmp_path)}, result), settings(), {})
+    assert {row["cut_short"] for row in found["data"]} == {cut_short}
+
+
 def test_a_folder_that_hangs_costs_all_that_is_in_it(tmp_path: Path):
     host = Children({"PATH": str(tmp_path)}, Result("timeout", None, "", None, 5.0, left_running=True))
     assert rows_of(host) == [(name, None, True, None) for name in ("SINGULARITY_BIN:OSG", "PATH", "PATH", "cvmfs_oasis")]

@@ -73,6 +73,8 @@ def test_what_stands_in_the_way_of_a_setuid_starter(found, identity_map, no_new_
         (exited(255, "", "FATAL:   user: unknown userid 54321\n"), "fail", "user_unknown", "unknown userid"),
         (not_started(errno.EAGAIN), "fail", "resources_exhausted", os.strerror(errno.EAGAIN)),
         (timed_out(), "timeout", "runtime_timeout", "5 s"),
+        (timed_out()._replace(duration_s=1.4), "unknown", "deadline_reached", "1 s"),
+        (timed_out()._replace(duration_s=1.4, left_running=True), "timeout", "runtime_timeout", "1 s"),
         (not_started(errno.ENOENT), "fail", "runtime_not_found", os.strerror(errno.ENOENT)),
         (not_started(errno.ENOEXEC), "fail", "runtime_not_executable", os.strerror(errno.ENOEXEC)),
         (not_started(errno.EACCES), "fail", "runtime_not_executable", os.strerror(errno.EACCES)),
@@ -89,7 +91,7 @@ def row(
     found_by: str, where: str, real: str | None = None, hung: bool = False, errno: int | None = None
 ) -> dict[str, object]:
     looked = real and {"path": where, "real": real}
-    return {"found_by": found_by, "where": where, "looked": looked, "hung": hung, "errno": errno}
+    return {"found_by": found_by, "where": where, "looked": looked, "hung": hung, "cut_short": False, "errno": errno}
 
 
 def test_one_real_file_counts_once_and_a_hung_place_stands_under_its_own_path():
@@ -104,3 +106,17 @@ def test_one_real_file_counts_once_and_a_hung_place_stands_under_its_own_path():
         ("PATH", "/bin/s"),
         ("cvmfs_oasis", "/cvmfs/s"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("where", "cut_short", "status", "reason"),
+    [
+        ("/opt/s/bin", False, "timeout", "runtime_timeout"),
+        ("/cvmfs/oasis.opensciencegrid.org/mis/singularity/bin", False, "timeout", "cvmfs_hung"),
+        ("/opt/s/bin", True, "unknown", "deadline_reached"),
+    ],
+)
+def test_a_place_that_does_not_answer(where: str, cut_short: bool, status: str, reason: str):
+    place = {**row("SINGULARITY_BIN", where, hung=True), "cut_short": cut_short}
+    found = runtimes._runtime(place, None, True, False)
+    assert (found["path"], found["status"], found["reason"]) == (where, status, reason)
