@@ -16,6 +16,7 @@ from probe import classad, packing
 from reports import harvest_ads
 from reports.cli import cli
 from tests.sample_reports import sample_report
+from tests.site_db.factory_files import ENTRY
 
 classad2 = pytest.importorskip("classad2")
 htcondor2 = pytest.importorskip("htcondor2")
@@ -27,19 +28,21 @@ def report() -> dict[str, Any]:
     return sample_report("healthy", created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
-def ad(name: str, of: dict[str, Any], prefix: str = "") -> Any:  # noqa: ANN401 - classad2 has no types
+def ad(name: str, of: dict[str, Any], prefix: str = "", entry: str = ENTRY) -> Any:  # noqa: ANN401 - classad2 has no types
     """A slot's ad as a startd makes it of the probe's lines."""
     lines = [line for line in classad.render(of).splitlines() if line]
     attribute = packing.attribute(of)
     assert attribute is not None
     lines += [f'PROBE_REPORT = "{attribute}"']
-    text = f'Name = "{name}"\nMyType = "Machine"\n' + "\n".join(prefix + line for line in lines)
-    return classad2.parseOne(text)
+    about = [f'Name = "{name}"', 'MyType = "Machine"', "SlotID = 1", f'GLIDEIN_Entry_Name = "{entry}"']
+    about += ["DynamicSlot = true"] if "slot1_" in name else ["PartitionableSlot = true"]
+    return classad2.parseOne("\n".join([*about, *(prefix + line for line in lines)]))
 
 
-def machine(number: int, prefix: str = "") -> list[Any]:
+def machine(number: int, prefix: str = "", entry: str = ENTRY) -> list[Any]:
     of = report()
-    return [ad(f"slot1_{slot}@glidein{number}@wn.example.org", of, prefix) for slot in range(SLOTS)]
+    slots = ["slot1", *(f"slot1_{slot}" for slot in range(1, SLOTS))]
+    return [ad(f"{slot}@glidein{number}@wn.example.org", of, prefix, entry) for slot in slots]
 
 
 def as_long(ads: Iterable[Any]) -> str:
@@ -117,9 +120,11 @@ class Pool:
     """Stands in for htcondor2.Collector: evaluates the constraint with HTCondor's own ClassAds."""
 
     asked: list[str] = []
+    given = 0
+    entry = ENTRY
 
     def __init__(self, address: str) -> None:
-        self.ads = [*machine(1), *machine(2, "GLIDEIN_PS_"), classad2.parseOne('Name = "plain"')]
+        self.ads = [*machine(1, entry=self.entry), *machine(2, "GLIDEIN_PS_", self.entry), classad2.parseOne('Name = "plain"')]
         self.asked.append(address)
 
     def query(self, ad_type: Any, *, constraint: str, projection: list[str]) -> Iterator[Any]:  # noqa: ANN401 - no types
@@ -128,6 +133,7 @@ class Pool:
         wanted = classad2.ExprTree(constraint)
         for one in self.ads:
             if wanted.eval(one) is True:
+                Pool.given += 1
                 yield classad2.ClassAd({name: one[name] for name in projection if name in one})
 
 
@@ -136,13 +142,36 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
     stand_in = SimpleNamespace(Collector=Pool, AdTypes=htcondor2.AdTypes, HTCondorException=htcondor2.HTCondorException)
     monkeypatch.setattr(harvest_ads, "_bindings", lambda: stand_in)
     monkeypatch.setattr(Pool, "asked", [])
+    monkeypatch.setattr(Pool, "given", 0)
     return Pool
 
 
 def test_a_pool_is_asked_for_ads_that_have_a_report(run: Run, pool: type[Pool]):
     result = run("cm.example.org:9618")
     assert (result.exit_code, data_of(result)["new"]) == (0, 2)
-    assert pool.asked == ["cm.example.org:9618", "isString(PROBE_REPORT) || isString(GLIDEIN_PS_PROBE_REPORT)"]
+    has_one = "(isString(PROBE_REPORT) || isString(GLIDEIN_PS_PROBE_REPORT))"
+    assert pool.asked == ["cm.example.org:9618", f"{has_one} && (SlotID =?= 1 && DynamicSlot =!= true)"]
+    assert pool.given == 2
+
+
+def test_a_pool_is_asked_for_every_slot_on_request(run: Run, pool: type[Pool]):
+    assert data_of(run("cm.example.org:9618", "--all-slots"))["new"] == 2
+    assert pool.given == 2 * SLOTS
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_report_of_another_entry_than_its_ad_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Pool, "entry", "Evil")
+    result = run("cm.example.org:9618")
+    assert (result.exit_code, data_of(result)["new"], len(data_of(result)["rejected"])) == (1, 0, 2)
+
+
+@pytest.mark.parametrize("form", [as_long, as_json, as_xml])
+def test_so_it_is_in_text(run: Run, tmp_path: Path, form: Callable[[Iterable[Any]], str]):
+    (tmp_path / "ads").write_text(form([*machine(1, entry="Evil"), *machine(2)]))
+    result = run(tmp_path / "ads")
+    assert (data_of(result)["new"], len(data_of(result)["rejected"])) == (1, 1)
+    assert f"says entry '{ENTRY}', but is from 'Evil'" in data_of(result)["rejected"][0]["problems"][0]["detail"]
 
 
 def test_a_constraint_and_a_prefix_narrow_the_question(run: Run, pool: type[Pool]):
@@ -169,3 +198,4 @@ def test_without_the_bindings_the_way_without_them_is_told(run: Run, monkeypatch
 
 def test_options_for_a_pool_with_text_are_wrong_use(run: Run):
     assert run("-", "--constraint", "true").exit_code == 2
+    assert run("-", "--all-slots").exit_code == 2

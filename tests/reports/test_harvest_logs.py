@@ -18,16 +18,21 @@ from probe import packing
 from reports.cli import cli
 from reports.harvest_logs import LogHarvest
 from reports.harvest_state import HarvestState
+from reports.intake import utc_now
 from reports.reading import Found, Unreadable
+from site_db.store import Store
+from site_db.views import list_entries
 from tests.reports.test_log_text import section
 from tests.sample_reports import sample_report
+from tests.site_db.factory_files import ENTRY
 
 Harvest = Callable[..., dict[str, Any]]
 LONG_AGO = time.time() - 86400
 
 
-def report() -> dict[str, Any]:
-    return sample_report("healthy", created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+def report(**changes: object) -> dict[str, Any]:
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return sample_report("healthy", created_at=made, **changes)
 
 
 def block() -> bytes:
@@ -36,7 +41,7 @@ def block() -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    entry = tmp_path / "client/user_frontend/glidein_gfactory/entry_E1"
+    entry = tmp_path / "client/user_frontend/glidein_gfactory" / f"entry_{ENTRY}"
     entry.mkdir(parents=True)
     return entry
 
@@ -171,6 +176,31 @@ def test_a_whole_block_that_is_no_report_is_refused_and_can_be_kept(folder: Path
     data = harvest("--rejects", tmp_path / "refused", code=1)
     assert data["rejected"][0]["kind"] == "schema"
     assert len(list((tmp_path / "refused").glob("*.json"))) == 1
+
+
+def test_a_log_speaks_for_its_own_entry_only(folder: Path, harvest: Harvest):
+    (folder / "job.1.0.out").write_bytes(packing.block(report(glidein__entry="Victim")).encode() + block())
+    (folder / "job.2.0.out").write_bytes(packing.block(report(glidein__entry=None)).encode())
+    elsewhere = folder.parents[3] / "client" / "other"
+    elsewhere.mkdir()
+    (elsewhere / "entry_Victim.out").write_bytes(packing.block(report(glidein__entry="Anybody")).encode())
+    data = harvest(code=1)
+    assert counts(data) == (4, 3, 0, 0)
+    [refused] = data["rejected"]
+    assert refused["place"] == f"{folder / 'job.1.0.out'}:1"
+    assert f"says entry 'Victim', but is from '{ENTRY}'" in refused["problems"][0]["detail"]
+    store = Store.open(f"sqlite:///{folder.parents[3] / 'site.db'}")
+    assert {(item.name, item.freshness.nodes_ever) for item in list_entries(store, utc_now())} == {(ENTRY, 1), ("Anybody", 1)}
+    store.close()
+
+
+@pytest.mark.parametrize(("option", "member"), [("--factory", "factory"), ("--site", "site")])
+def test_factory_and_site_are_pinned(folder: Path, harvest: Harvest, option: str, member: str):
+    for number, name in enumerate(("Mine", "Other", None)):
+        text = packing.block(report(**{f"glidein__{member}": name}))
+        (folder / f"job.{number}.0.out").write_bytes(text.encode())
+    data = harvest(option, "Mine", code=1)
+    assert (counts(data), len(data["rejected"])) == ((3, 2, 0, 0), 1)
 
 
 def test_links_are_not_followed_and_what_is_no_file_is_not_opened(folder: Path, harvest: Harvest, tmp_path: Path):
