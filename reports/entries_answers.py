@@ -7,8 +7,8 @@ from site_db.configuration.applying import Applied
 from site_db.configuration.catalogue import UnjoinedNames
 from site_db.configuration.drift import Drift, Finding
 from site_db.configuration.drift_rules import SEVERITIES
-from site_db.configuration.importing import Imported
 from site_db.configuration.model import Problem
+from site_db.configuration.vanishing import Imported
 
 _PROBLEMS_SHOWN = 50
 _FINDINGS_SHOWN = 200

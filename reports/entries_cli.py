@@ -15,6 +15,7 @@ from site_db.configuration.drift_rules import SEVERITIES
 from site_db.configuration.editing import write_with_backup
 from site_db.configuration.model import BrokenFile
 from site_db.configuration.present import propose_against_configuration
+from site_db.configuration.vanishing import forget_file
 from site_db.proposals import CONFIDENCES
 
 _session = click.make_pass_decorator(Session, ensure=True)
@@ -53,7 +54,8 @@ def entries_import(
 
     FILE is a factory's XML (*.xml), an autoconf whitelist (*.yml; default.yml and OSG.yml are taken from beside it), the
     root of OSG's Topology tree, CRIC's sites (*.json), a policy (*.toml), or a folder of such files. Importing again brings
-    the database to what the files say now, and names the entries that vanished.
+    the database to what the files say now, and names the entries that vanished; of a folder also those of files that are not
+    in it any more.
 
     \b
     Examples:
@@ -63,6 +65,25 @@ def entries_import(
     with session.store() as store, working() as show:
         beside = _beside(defaults, collected)
         found = importing.import_files(store, paths, factory, utc_now(), beside, lambda path: show(0, path))
+    session.show(entries_answers.imported(found))
+
+
+@entries.command("forget")
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--factory", metavar="NAME", help="Only as it was imported for this factory.")
+@common_options
+@_session
+def entries_forget(session: Session, path: Path, factory: str | None) -> None:
+    """Let nothing count any more that an imported FILE said: it was removed, renamed, or is of no use.
+
+    Importing a folder does so for files that are not in it any more.
+
+    \b
+    Examples:
+      site-db entries forget /etc/gwms-factory/config.d/20-old.xml
+    """
+    with session.store() as store:
+        found = forget_file(store, path, utc_now(), factory)
     session.show(entries_answers.imported(found))
 
 

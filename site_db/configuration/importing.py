@@ -17,7 +17,7 @@ from site_db.configuration.factory_xml import parse_factory_xml
 from site_db.configuration.model import ATTR, NAME_LIMIT, SUBMIT_ATTR, BrokenFile, Entry, Parsed, Problem
 from site_db.configuration.policy import parse_policy
 from site_db.configuration.registries import is_topology, parse_cric, read_topology
-from site_db.site_reports import SiteReportPart
+from site_db.configuration.vanishing import Imported, ImportedFile, forget_missing
 from site_db.storable import storable
 from site_db.store import Store
 from site_db.times import microseconds
@@ -30,30 +30,6 @@ _ROWS_AT_ONCE = 1000
 # What the other files of autoconf begin with.
 _NO_WHITELIST = frozenset({"DEFAULT_SITE", "DEFAULT_ENTRY", "OSG_WHITELISTS", "OSG_COLLECTOR"})
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ImportedFile:
-    """What became of one file. `vanished`: entries that it had at the last import and has no more."""
-
-    path: str
-    kind: str
-    entries: int = 0
-    resources: int = 0
-    policy_rows: int = 0
-    new: int = 0
-    changed: int = 0
-    vanished: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True)
-class Imported(SiteReportPart):
-    """What became of all files, and problems between them."""
-
-    factory: str
-    files: tuple[ImportedFile, ...]
-    problems: tuple[Problem, ...] = ()
 
 
 class ReadFile(NamedTuple):
@@ -83,12 +59,14 @@ def import_files(
 ) -> Imported:
     """Read all files, then store them: an error in any of them leaves the database as it was.
 
+    What was imported for this factory from a folder that is given, and is not there any more, counts no more.
     Raises BrokenFile for a file that cannot be read, with its place; DatabaseUnavailable.
     """
     read = list(read_files(paths, beside or Beside(), progress))
     with store.writing() as connection:
-        files = tuple(_store(connection, item, factory, now) for item in read)
-    return Imported(factory, files, tuple(_overridden(read)))
+        files = [_store(connection, item, factory, now) for item in read]
+        files += forget_missing(connection, list(filter(_is_folder, paths)), [item.path for item in read], factory, now)
+    return Imported(factory, tuple(files), tuple(_overridden(read)))
 
 
 def read_files(
@@ -119,13 +97,18 @@ def reader(path: Path, parsed: Parsed, beside: Beside) -> Callable[[bytes], Pars
 
 def _expanded(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.is_dir() or is_topology(path):
+        if not _is_folder(path):
             yield path
             continue
         found = sorted(item for item in path.rglob("*") if item.suffix in _SUFFIXES and item.is_file())
         if not found:
             raise BrokenFile(str(path), "no configuration in this folder", f"Looked for {', '.join(_SUFFIXES)}.")
         yield from found
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder of files; a Topology tree counts as one file."""
+    return path.is_dir() and not is_topology(path)
 
 
 def _read(path: Path, beside: Beside) -> ReadFile:

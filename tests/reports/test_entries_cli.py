@@ -60,6 +60,15 @@ def test_an_import_counts_and_names_what_vanished(run: Run, factory: Path):
     assert data["files"][0]["entries"] == 1
 
 
+def test_a_file_that_is_gone_is_forgotten_and_named(run: Run, factory: Path):
+    factory.unlink()
+    result = run("entries", "forget", factory)
+    assert "1 vanished" in result.stdout
+    assert f"{factory}" in result.stdout
+    assert run("entries", "check").stdout.count("0 entries compared") == 1
+    assert "imported file" in run("entries", "forget", factory.with_name("other.xml")).stderr
+
+
 def test_a_broken_file_is_named_with_its_line(run: Run, tmp_path: Path):
     path = tmp_path / "bad.xml"
     path.write_text("<glidein>\n<entries>", encoding="utf-8")

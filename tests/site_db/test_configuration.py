@@ -11,12 +11,14 @@ from sqlalchemy import func, select
 
 from site_db import tables
 from site_db.configuration.autoconf import Sources, entry_defaults, load_yaml, parse_autoconf
-from site_db.configuration.catalogue import read_catalogue, unjoined
+from site_db.configuration.catalogue import read_catalogue, read_policy, unjoined
 from site_db.configuration.factory_xml import parse_factory_xml
 from site_db.configuration.importing import import_files
 from site_db.configuration.model import BrokenFile
 from site_db.configuration.policy import parse_policy
 from site_db.configuration.registries import parse_cric, parse_topology
+from site_db.configuration.vanishing import forget_file
+from site_db.errors import UnknownName
 from site_db.store import Store
 from tests.site_db.factory_files import ENTRY, POLICY, RESOURCE, SITE, factory_xml, write_factory, write_policy
 from tests.site_db.submissions import NOW, sample
@@ -223,6 +225,51 @@ def test_an_import_is_stored_and_a_second_one_updates_it(store: Store, tmp_path:
     write_factory(tmp_path, {"A": {"X": "2"}, "B": {}, "C": {}})
     [third] = import_files(store, [path], "f", NOW).files
     assert (third.new, third.changed, third.vanished) == (0, 2, ())  # C has moved to another line
+
+
+def _configured(store: Store) -> dict[str, str | None]:
+    with store.reading() as connection:
+        return {item.entry.name: item.entry.value("X") for item in read_catalogue(connection)}
+
+
+def test_what_a_folder_has_no_more_counts_no_more_and_is_named(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "config.d"
+    folder.mkdir()
+    old = write_factory(folder, {"A": {"X": "old"}, "Gone": {}}, "20.xml")
+    policy = write_policy(folder, "pin_entry", "A")
+    beside = write_factory(tmp_path, {"Beside": {}}, "30.xml")
+    import_files(store, [folder, beside], "f", NOW)
+    import_files(store, [folder], "other", NOW)
+    old.rename(folder / "10.xml")
+    policy.unlink()
+    write_factory(folder, {"A": {"X": "new"}}, "10.xml")
+    found = import_files(store, [folder], "f", NOW)
+    assert [(Path(file.path).name, file.vanished, file.policy_rows) for file in found.files] == [
+        ("10.xml", (), 0),
+        ("20.xml", ("A", "Gone"), 0),
+        ("pin_entry.toml", (), 1),
+    ]
+    assert all("is gone" in file.problems[0].text for file in found.files[1:])
+    with store.reading() as connection:
+        of_factory = {item.key: item.entry.value("X") for item in read_catalogue(connection)}
+        assert [row.target for row in read_policy(connection, NOW.date()).rows] == ["A"]  # as the other factory imported it
+    assert {key[1]: value for key, value in of_factory.items() if key[0] == "f"} == {"A": "new", "Beside": None}
+    assert ("other", "Gone") in of_factory
+    assert import_files(store, [folder], "f", NOW).files[1:] == ()
+    write_factory(folder, {"Gone": {}}, "20.xml")
+    import_files(store, [folder], "f", NOW)
+    assert "Gone" in _configured(store)
+
+
+def test_a_file_is_forgotten_on_request(store: Store, tmp_path: Path) -> None:
+    path = write_factory(tmp_path, {"A": {}})
+    import_files(store, [path], "f", NOW)
+    path.unlink()
+    assert [file.vanished for file in forget_file(store, path, NOW, "f").files] == [("A",)]
+    assert _configured(store) == {}
+    for factory, other in (("g", path), (None, tmp_path / "never.xml")):
+        with pytest.raises(UnknownName):
+            forget_file(store, other, NOW, factory)
 
 
 def test_one_broken_file_leaves_nothing_half_imported(store: Store, tmp_path: Path) -> None:
