@@ -1,25 +1,32 @@
 """The command line by which a glidein starts a container, built from its configuration.
 
-Source: GlideinWMS, singularity_lib.sh: singularity_exec, singularity_exec_simple and singularity_get_binds. Options and
-order are the factory's own; whatever our payload needs besides goes after it.
+Source: GlideinWMS, singularity_lib.sh: singularity_exec, env_clear and env_process_options. Options and order are the
+factory's own; whatever our payload needs besides goes after it.
 """
 
 import shlex
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, Mapping, NamedTuple, Optional
 
 from probe.settings import Settings
 
 PID_OPTION = "--pid"
-DEFAULT_BINDS = ["/etc/hosts", "/etc/localtime"]
+# What a glidein changes of its environment for a start; None removes a name. Newer releases do so in singularity_exec, and
+# so for their own test too; older ones for jobs alone. The former also name folders for what Singularity unpacks and
+# pulls; an image that is there starts whatever these are (Apptainer 1.4.5, run).
+CLEARED: Dict[str, Optional[str]] = {
+    "PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": None, "PYTHONPATH": None, "LD_PRELOAD": None,
+}  # fmt: skip
 
 
 class Launch(NamedTuple):
-    """One container start. ``binds`` are SOURCE[:TARGET[:OPTIONS]]; ``options`` excludes them."""
+    """One container start. ``binds`` are SOURCE[:TARGET[:OPTIONS]]; ``options`` excludes them; ``changes`` are those of the
+    environment."""
 
     binary: str
     options: List[str]
     binds: List[str]
     global_options: List[str] = []
+    changes: Mapping[str, Optional[str]] = CLEARED
 
     def command(self, image: str, program: List[str]) -> List[str]:
         """The arguments to run a program in an image."""
@@ -38,6 +45,10 @@ class Launch(NamedTuple):
         """The same start with more options."""
         return self._replace(options=self.options + list(options))
 
+    def bare(self, *options: str) -> "Launch":
+        """A start with nothing but the given options, to find out which of them fails."""
+        return self._replace(options=list(options), binds=[], global_options=[])
+
     def with_binds(self, *binds: str) -> "Launch":
         """The same start with more binds."""
         return self._replace(binds=self.binds + list(binds))
@@ -48,29 +59,17 @@ def as_text(command: List[str]) -> str:
     return " ".join(shlex.quote(word) for word in command)
 
 
-def requested_binds(settings: Settings) -> List[str]:
-    """The binds that a glidein asks for, duplicates left out; those whose source does not exist are dropped later."""
-    mount_dir = settings.cvmfs_mount_dir
-    binds = [mount_dir + ":/cvmfs" if mount_dir and mount_dir != "/cvmfs" else "/cvmfs", *DEFAULT_BINDS]
-    for name in ("GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT"):
-        binds += (settings.configured(name) or "").split(",")
-    return [bind for number, bind in enumerate(binds) if bind and bind not in binds[:number]]
-
-
-def source_of(bind: str) -> str:
-    """The host's side of a bind."""
-    return bind.split(":", 1)[0]
-
-
 def factory_launch(settings: Settings, binary: str, folder: str, binds: List[str]) -> Launch:
     """The start that a glidein with these settings makes, with ``folder`` as the job's /srv."""
     options = ["--home", folder + ":/srv", "--pwd", "/srv", "--ipc", "--contain"]
     options += (settings.configured("GLIDEIN_SINGULARITY_OPTS") or "").split()
     if settings.configured("SINGULARITY_DISABLE_PID_NAMESPACES") != "1":
         options.append(PID_OPTION)
-    return Launch(binary, options, binds, (settings.configured("GLIDEIN_SINGULARITY_GLOBAL_OPTS") or "").split())
-
-
-def bare_launch(binary: str, options: Optional[List[str]] = None) -> Launch:
-    """A start with nothing but the given options, to find out which of them fails."""
-    return Launch(binary, options or [], [])
+    cleaning = set((settings.configured("GLIDEIN_CONTAINER_ENV") or "clearpaths").split(","))
+    if cleaning & {"clear", "clearall"}:
+        options.append("--cleanenv")
+    global_options = (settings.configured("GLIDEIN_SINGULARITY_GLOBAL_OPTS") or "").split()
+    changes = dict(CLEARED) if cleaning & {"clear", "clearall", "clearpaths"} else {}
+    names = (settings.configured("GLIDEIN_CONTAINER_ENV_CLEARLIST") or "").replace(",", " ").split()
+    changes.update((name, CLEARED.get(name)) for name in names)
+    return Launch(binary, options, binds, global_options, changes)

@@ -1,15 +1,13 @@
 """Starting containers and judging the starts, several side by side."""
 
-import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from probe import command_line, mounts, payload_run
+from probe import command_line, payload_run
 from probe.command_line import Launch
 from probe.host import Host, Run
 from probe.minimal_image import PAYLOAD_PATH
 from probe.payload_run import Verdict
 from probe.process import Outcome
-from probe.settings import Settings
 
 RUN_LIMIT_S = 20.0
 LOOK_LIMIT_S = 3.0
@@ -61,7 +59,7 @@ class Trials:
         texts = {name: command_line.as_text(self._command(start)) for name, start in starts.items()}
         outcomes = {name: Outcome(*self._ran[text]) for name, text in texts.items() if text in self._ran}
         outcomes.update(self._outcomes({name: starts[name] for name in starts if name not in outcomes}, limit_s))
-        maps = self._host.exists("/proc/self/uid_map")
+        maps = self._host.read_or_none("/proc/self/uid_map") is not None
         return {
             name: payload_run.judge(outcomes[name], self._nonce, texts[name], self._facts, limit_s, maps)
             for name in starts
@@ -90,22 +88,12 @@ class Trials:
         return {name: outcomes[names[name]] for name in starts}
 
     def _changes(self, start: Start) -> Dict[str, Optional[str]]:
-        changes: Dict[str, Optional[str]] = dict.fromkeys(start.unset)
+        changes = dict(start.launch.changes, **dict.fromkeys(start.unset))
         if start.image.endswith(".sif"):
-            # Whatever Singularity unpacks while it is killed goes with the work folder.
-            changes.update({name + "_TMPDIR": self._work_folder for name in ("APPTAINER", "SINGULARITY")})
+            changes.update(kept_in(self._work_folder, "TMPDIR"))
         return changes
 
 
-def existing_binds(host: Host, settings: Settings) -> List[str]:
-    """The glidein's binds whose source exists; one that does not answer stays in, as it would for the glidein."""
-    wanted = command_line.requested_binds(settings)
-    table = mounts.parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
-    sources = {bind: command_line.source_of(bind) for bind in wanted}
-    exists: Dict[str, Any] = {
-        source: host.exists(source) for source in sources.values() if mounts.is_local(table, source)
-    }
-    foreign = [source for source in sources.values() if source not in exists]
-    results = host.attempt_all(LOOK_LIMIT_S, {"bind." + source: [os.path.exists, source] for source in foreign})
-    exists.update({source: results["bind." + source].value for source in foreign})
-    return [bind for bind in wanted if exists[sources[bind]] is not False]
+def kept_in(work_folder: Optional[str], *names: str) -> Dict[str, Optional[str]]:
+    """The changes by which what Singularity unpacks (TMPDIR) and pulls (CACHEDIR) goes with our work folder, killed or not."""
+    return {product + name: work_folder for product in ("APPTAINER_", "SINGULARITY_") for name in names}

@@ -42,7 +42,9 @@ class Result(NamedTuple):
 
     @property
     def lost_reason(self) -> str:
-        """The reason code for a worker that gave no answer: a limit of this node, or a fault of ours."""
+        """The reason code for a worker that gave no answer: a limit of this node, its slowness, or a fault of ours."""
+        if self.state == "timeout":
+            return "deadline_reached"
         return "resources_exhausted" if self.errno in process.EXHAUSTED else "probe_error"
 
 

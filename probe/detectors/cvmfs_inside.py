@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from probe import command_line
 from probe.checks import Check, check
-from probe.container_trials import Start, Trials, existing_binds
+from probe.container_trials import Start, Trials
 from probe.detectors.cvmfs_mounts import DEFAULT_DIR
 from probe.engine import Findings
 from probe.host import Host
@@ -52,7 +52,7 @@ def _obstacle(earlier: Dict[str, Any], good: List[str]) -> Optional[Check]:
 def _start(host: Host, settings: Settings, earlier: Dict[str, Any], names: List[str]) -> Check:
     work = earlier["work_folder"]
     folder = host.facts()["folder"] or work["work_folder"]
-    binds = existing_binds(host, settings)
+    binds = earlier["scratch"]["binds"]
     launch = command_line.factory_launch(settings, earlier["singularity"]["path"], folder, binds)
     paths = tuple(DEFAULT_DIR + "/" + name for name in names)
     trials = Trials(host, work["work_folder"], dict, "inside")

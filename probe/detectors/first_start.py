@@ -6,7 +6,6 @@ here, among all that runs beside it, is tried again there in peace.
 
 from typing import Any, Dict, Iterator, List, Optional
 
-from probe.container_trials import existing_binds
 from probe.detectors import runtimes, singularity
 from probe.engine import Findings
 from probe.host import Host
@@ -29,13 +28,13 @@ def first_candidate(rows: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
 def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The outcomes of the starts that succeeded, for Trials: {"nonce": word, "outcomes": {command: [..], ..}}."""
     found, work, scratch = first_candidate(earlier["places"]), earlier["work_folder"], earlier["scratch"]
-    if found is None or not work["sandbox"] or scratch["home_hung"] or scratch["folder_hung"]:
+    if found is None or not work["sandbox"] or scratch["home_hung"] or scratch["folder_hung"] or scratch["bind_hung"]:
         yield {"data": unknown("", "", ""), "checks": []}
         return
     runtime = {"path": found["path"], "setuid": runtimes.setuid_facts(found, *runtimes.own_limits(host))}
     facts = host.facts()
     folder = str(facts["folder"] or work["work_folder"])
-    node = singularity.Node(host, settings, {}, work, folder, existing_binds(host, settings), facts["uid"] == 0, None)
+    node = singularity.Node(host, settings, {}, work, folder, scratch, facts["uid"] == 0, None)
     starts = singularity.optimistic_starts(node, runtime)
     yield {"data": node.trials(runtime, "first").early(starts, LIMIT_S), "checks": []}
 

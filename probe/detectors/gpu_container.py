@@ -13,7 +13,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from probe import command_line, minimal_image, packed, payload_run
 from probe.checks import Check, check, decisive_lines
 from probe.command_line import Launch
-from probe.container_trials import existing_binds
 from probe.detectors import gpu_errors, gpu_libraries, gpu_signs
 from probe.detectors.gpu_errors import OK, Judgement
 from probe.detectors.gpu_signs import container_only
@@ -110,7 +109,7 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     work = earlier["work_folder"]
     folder = str(host.facts()["folder"] or work["work_folder"])
     launch = command_line.factory_launch(
-        settings, earlier["singularity"]["path"], folder, existing_binds(host, settings)
+        settings, earlier["singularity"]["path"], folder, earlier["scratch"]["binds"]
     ).with_options(OPTIONS[vendor])
     node = Node(host, vendor, launch, work, host.nonce())
     gpus = earlier["gpus"]
@@ -142,7 +141,7 @@ def _prepare(node: Node) -> Optional[str]:
 
 def _run(node: Node, commands: Dict[str, List[str]], share: float) -> Dict[str, Outcome]:
     limit_s = node.host.limit(RUN_LIMIT_S, share)
-    runs = {"gpu_container." + name: Run(command) for name, command in commands.items()}
+    runs = {"gpu_container." + name: Run(command, node.launch.changes) for name, command in commands.items()}
     outcomes = node.host.run_each(runs, limit_s, AT_ONCE)
     return {name: outcomes["gpu_container." + name] for name in commands}
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
 from probe import payload_run, stderr_rules
 from probe.checks import clip_value, decisive_lines
 from probe.command_line import Launch
+from probe.container_trials import kept_in
 from probe.detectors.image_places import look
 from probe.detectors.machine import parse_os_release
 from probe.host import Host, Run
@@ -101,7 +102,7 @@ def _start(host: Host, means: Means, batch: List[Dict[str, Any]], limit_s: float
 
 
 def _run(means: Means, launch: Launch, row: Dict[str, Any], program: List[str]) -> Run:
-    changes: Dict[str, Optional[str]] = {name + "_TMPDIR": means.work_folder for name in ("APPTAINER", "SINGULARITY")}
+    changes = dict(launch.changes, **kept_in(means.work_folder, "TMPDIR", "CACHEDIR"))
     return Run(launch.command(_started_path(row), program), changes)
 
 

@@ -8,7 +8,6 @@ from typing import Any, Dict, Iterator, List
 
 from probe import command_line, mounts
 from probe.checks import Check, check
-from probe.container_trials import existing_binds
 from probe.detectors import image_choice, image_places, image_starts
 from probe.detectors.cvmfs import mount_dir_of, repository_of
 from probe.engine import Findings
@@ -159,7 +158,7 @@ def _start(
     if not ready:
         return []
     folder = str(host.facts()["folder"] or work["work_folder"])
-    binds = existing_binds(host, settings)
+    binds = earlier["scratch"]["binds"]
     payload = work["sandbox"] and "/srv/" + os.path.basename(work["sandbox"]) + PAYLOAD_PATH
     means = image_starts.Means(
         command_line.factory_launch(settings, runtime["path"], folder, binds),

@@ -231,10 +231,11 @@ def detect(host: Host, _settings: Settings, earlier: Dict[str, Any]) -> Iterator
 
 
 def _user_check(user: Any, uid: int) -> Dict[str, Any]:
+    if user.state == "timeout":
+        message = "user id {}: no answer within {:.0f} s".format(uid, user.duration_s)
+        return check("host.user", "timeout", "directory_service_hung", user.detail or message)
     if user.state != "done":
-        return check(
-            "host.user", "timeout" if user.state == "timeout" else "unknown", user.lost_reason, user.detail or None
-        )
+        return check("host.user", "unknown", user.lost_reason, user.detail or None)
     if user.value is None:
         return check("host.user", "fail", "user_unknown", "user id {} has no passwd entry".format(uid), user.duration_s)
     return check("host.user", "ok", None, user.value, user.duration_s)

@@ -286,7 +286,8 @@ def _several(host: Host, user: Dict[str, Any]) -> List[Check]:
     identifier = "namespaces.user_several"
     result = host.attempt("namespaces.several", LIMIT_S, try_several, AT_ONCE)
     if result.state != "done":
-        return [check(identifier, "unknown", result.lost_reason, result.detail or "no answer", result.duration_s)]
+        status = "timeout" if result.state == "timeout" else "unknown"
+        return [check(identifier, status, result.lost_reason, result.detail or "no answer", result.duration_s)]
     message = "{} of {} at once, under a limit of {}".format(result.value, AT_ONCE, user["limit"])
     good = result.value == AT_ONCE
     status, reason = ("ok", None) if good else ("fail", "userns_limit_reached")

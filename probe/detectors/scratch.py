@@ -7,6 +7,7 @@ import errno
 import os
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
+from probe import binds
 from probe.checks import Check, check
 from probe.detectors import work_folder
 from probe.engine import Findings
@@ -102,10 +103,11 @@ def look_at_home(home: str) -> Dict[str, Any]:
     }
 
 
-def visit(path: str, as_scratch: bool, as_home: bool) -> Dict[str, Any]:
-    """Look at a folder in one or both roles, each with its own errno. May hang."""
+def visit(path: str, as_scratch: bool, as_home: bool, as_bind: bool = False) -> Dict[str, Any]:
+    """Look at a path in its roles, each with its own errno. May hang."""
+    roles = (("scratch", as_scratch, measure), ("home", as_home, look_at_home), ("bind", as_bind, os.path.exists))
     found: Dict[str, Any] = {}
-    for role, wanted, function in (("scratch", as_scratch, measure), ("home", as_home, look_at_home)):
+    for role, wanted, function in roles:
         if wanted:
             try:
                 found[role] = function(path)
@@ -127,13 +129,18 @@ def home_of(environment: Dict[str, str], uid: int) -> Optional[str]:
 
 
 def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator[Findings]:
-    """The report's ``host.scratch``, what is known of the home, and which folders are good or hang."""
+    """The report's ``host.scratch``, what is known of the home and of the glidein's binds, and which folders are good or hang.
+
+    ``binds``: those of the glidein's that are there, or that nothing is known of; ``storage``: those of jobs alone that are.
+    """
     facts = host.facts()
     paths = candidates(settings, host.environment, facts["folder"])
     home = host.environment.get("HOME")
     if not home:
         home = host.attempt("scratch.passwd", LIMIT_S, home_of, host.environment, facts["uid"]).value
-    results, work = _visit_all(host, paths, home)
+    wanted = binds.requested(settings)
+    results, work = _visit_all(host, paths, home, [*map(binds.source_of, wanted), *binds.STORAGE])
+    hung = [path for path, result in results.items() if result.state == "timeout"]
     rows, checks, good = [], [], []
     for path, name in paths.items():
         result = results[path]
@@ -142,12 +149,18 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         checks.append(judge(path, name, result.state, found, found.get("failed") or result.errno))
         if found.get("errno") == 0:
             good.append((found["noexec"], path))
+    sources = [path for path in hung if path in map(binds.source_of, wanted)]
+    for path in [*sources, *(path for path in hung if path in binds.STORAGE)]:
+        checks.append(check("host.binds." + path, "timeout", "bind_hung", path + " does not answer"))
     at_home = results[home] if home else None
     known_home = (at_home.value or {}).get("home", {}) if at_home else {}
     data = {
         "scratch": rows,
         "good": [path for _, path in sorted(good, key=lambda pair: pair[0])],
-        "folder_hung": facts["folder"] in results and results[facts["folder"]].state == "timeout",
+        "folder_hung": facts["folder"] in hung,
+        "bind_hung": next(iter(sources), None),
+        "binds": [bind for bind in wanted if _is_there(results[binds.source_of(bind)]) is not False],
+        "storage": [path for path in binds.STORAGE if _is_there(results[path])],
         "home_hung": at_home is not None and at_home.state == "timeout",
         "home_errno": known_home.get("failed"),
         "home_writable": known_home.get("writable"),
@@ -158,20 +171,26 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     yield {"data": data, "checks": checks}
 
 
+def _is_there(result: Result) -> Optional[bool]:
+    return (result.value or {}).get("bind")
+
+
 def local_ones(host: Host, paths: Iterable[str]) -> List[str]:
     """Those of the folders that lie on this machine's own file systems."""
     table = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
     return [path for path in paths if is_local(table, path)]
 
 
-def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Tuple[Dict[str, Result], Any]:
-    """Visit each folder once; of those on one foreign mount the others only after the first answered.
+def _visit_all(
+    host: Host, paths: Dict[str, str], home: Optional[str], sources: List[str]
+) -> Tuple[Dict[str, Result], Any]:
+    """Visit each path once; of those on one foreign mount the others only after the first answered.
 
-    So a hung mount costs one child, however many of our folders lie on it. The child that has visited the local ones
+    So a hung mount costs one child, however many of our paths lie on it. The child that has visited the local ones
     makes the work folder as well (the second value; None where it could not): the verdict waits for that.
     """
     table = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
-    everything = list(dict.fromkeys([*paths, *([home] if home else [])]))
+    everything = list(dict.fromkeys([*paths, *([home] if home else []), *sources]))
     first: List[str] = []
     later: List[Tuple[str, str]] = []
     leaders: Dict[str, str] = {}
@@ -186,7 +205,9 @@ def _visit_all(host: Host, paths: Dict[str, str], home: Optional[str]) -> Tuple[
     made: Dict[str, Any] = {}
 
     def visits(names: List[str]) -> Dict[str, Result]:
-        calls: Dict[str, List[Any]] = {"scratch." + path: [visit, path, path in paths, path == home] for path in names}
+        calls: Dict[str, List[Any]] = {
+            "scratch." + path: [visit, path, path in paths, path == home, path in sources] for path in names
+        }
         local = {"scratch." + path: calls["scratch." + path] for path in names if is_local(table, path)}
         if local and WORK not in made:
             folders = [path for path in paths if is_local(table, path)]
@@ -250,5 +271,5 @@ def unknown(_status: str, _reason: str, _message: str) -> Dict[str, Any]:
     """What other detectors get where this one never answered."""
     return {
         "scratch": [], "good": [], "folder_hung": False, "home_hung": False, "home_errno": None, "home_writable": None,
-        "traces": [], "refusal": None, "work": None,
+        "traces": [], "refusal": None, "work": None, "bind_hung": None, "binds": [], "storage": [],
     }  # fmt: skip

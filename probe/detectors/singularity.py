@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from probe import alternatives, command_line
 from probe.checks import Check, check
 from probe.command_line import Launch
-from probe.container_trials import LOOK_LIMIT_S, Start, Trials, existing_binds
+from probe.container_trials import LOOK_LIMIT_S, Start, Trials
 from probe.engine import Findings
 from probe.host import Host
 from probe.payload_run import Verdict
@@ -54,13 +54,13 @@ class Node(NamedTuple):
     namespaces: Dict[str, Any]
     work: Dict[str, Any]
     folder: str
-    binds: List[str]
+    scratch: Dict[str, Any]
     as_root: bool
     early: Optional[Dict[str, Any]]
 
     def launch(self, runtime: Dict[str, Any]) -> Launch:
         """The glidein's start with a runtime."""
-        return command_line.factory_launch(self.settings, runtime["path"], self.folder, self.binds)
+        return command_line.factory_launch(self.settings, runtime["path"], self.folder, self.scratch["binds"])
 
     def trials(self, runtime: Dict[str, Any], label: str) -> Trials:
         """Trials of a runtime, with the facts that its messages are read by."""
@@ -84,9 +84,8 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     if obstacle:
         yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
         return
-    binds = existing_binds(host, settings)
     early = earlier.get("first_start")
-    node = Node(host, settings, earlier["namespaces"], work, folder, binds, facts["uid"] == 0, early)
+    node = Node(host, settings, earlier["namespaces"], work, folder, scratch, facts["uid"] == 0, early)
     failed: List[Tried] = []
     for number, runtime in enumerate(runtimes):
         tried = _try_runtime(node, runtime, str(number))
@@ -127,6 +126,9 @@ def _obstacle(
     if scratch["folder_hung"]:
         message = "the working folder {} does not answer, and every start mounts it".format(folder)
         return check("singularity", "timeout", "folder_unusable", message)
+    if scratch["bind_hung"]:
+        message = "{} does not answer, and every start binds it".format(scratch["bind_hung"])
+        return check("singularity", "timeout", "bind_hung", message)
     return None
 
 
@@ -190,8 +192,8 @@ def _try_runtime(node: Node, runtime: Dict[str, Any], label: str) -> Tried:
 def optimistic_starts(node: Node, runtime: Dict[str, Any]) -> Dict[str, Start]:
     """The start with all that a glidein uses at once, the SIF image and the other mode beside it."""
     launch, sandbox = node.launch(runtime), node.work["sandbox"]
-    combined = launch.with_binds("{}:{}".format(sandbox, NEW_PATH))
-    starts = {"combined": Start(combined, sandbox, INSIDE)}
+    new_path = "{}:{}".format(sandbox, NEW_PATH)
+    starts = {"combined": Start(launch.with_binds(*node.scratch["storage"], new_path), sandbox, INSIDE)}
     # What mounts zstd mounts gzip too, squashfs's first compression; gzip is tried where zstd fails.
     if node.work["sif_zstd"]:
         starts["sif_zstd"] = Start(launch, node.work["sif_zstd"])
@@ -210,13 +212,19 @@ def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials
     more = {"sif": Start(launch, node.work["sif"])} if node.work["sif"] and _gzip_may_differ(verdicts) else {}
     if verdicts["combined"].status == "fail":
         more["factory"] = Start(launch, node.work["sandbox"], INSIDE)
+        if node.scratch["storage"]:
+            new_path = "{}:{}".format(node.work["sandbox"], NEW_PATH)
+            more["bind_new_path"] = Start(launch.with_binds(new_path), node.work["sandbox"])
     more.update(
-        (name, Start(command_line.bare_launch(runtime["path"], options), node.work["sandbox"]))
+        (name, Start(launch.bare(*options), node.work["sandbox"]))
         for name, options in EXTRAS.items()
         if name in node.settings.require
     )
     verdicts.update(trials.run(more) if more else {})
-    return Tried(runtime, launch, verdicts.get("factory", verdicts["combined"]), verdicts, node.as_root)
+    verdict = verdicts.get("factory", verdicts["combined"])
+    if node.scratch["storage"] and verdict.ok:
+        verdicts["storage"] = verdicts["combined"]
+    return Tried(runtime, launch, verdict, verdicts, node.as_root)
 
 
 def _gzip_may_differ(verdicts: Dict[str, Verdict]) -> bool:
@@ -232,7 +240,7 @@ def _gzip_may_differ(verdicts: Dict[str, Verdict]) -> bool:
 
 def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findings:
     """After a failure: each feature on its own, and what a factory could configure instead."""
-    binary, launch = tried.runtime["path"], tried.launch
+    launch = tried.launch
     image = node.work["sandbox"]
     ours = image is not None
     image = image or node.given_images()[0]
@@ -245,9 +253,7 @@ def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findi
         "bind_new_path": ["--bind", image + ":" + NEW_PATH],
     }
     bare.update(EXTRAS)
-    starts = {
-        name: Start(command_line.bare_launch(binary, options), image, ours=ours) for name, options in bare.items()
-    }
+    starts = {name: Start(launch.bare(*options), image, ours=ours) for name, options in bare.items()}
     starts["userns"] = Start(launch.with_options("--userns"), image, ours=ours)
     possible = alternatives.possible(launch, node.host.environment)
     for number, choice in enumerate(possible):
@@ -309,10 +315,10 @@ def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], r
         "command": tried.launch.text(image, ["cat", "/proc/self/uid_map"]),
         "alternatives": offered,
     }
-    return {
-        "data": data,
-        "checks": [overall, *modes.values(), *features.values(), *[row["check"] for row in offered]],
-    }
+    checks = [overall, *modes.values(), *features.values(), *[row["check"] for row in offered]]
+    if "storage" in tried.verdicts:  # what jobs have besides, and the factory's own test has not
+        checks.append(tried.verdicts["storage"].as_check("singularity.storage"))
+    return {"data": data, "checks": checks}
 
 
 def _modes(tried: Tried) -> Dict[str, Check]:

@@ -4,28 +4,10 @@
 import pytest
 
 from probe import command_line
-from probe.command_line import Launch
+from probe.command_line import CLEARED, Launch
 from tests.probe.samples import settings
 
 DEFAULTS = ["/cvmfs", "/etc/hosts", "/etc/localtime"]
-
-
-@pytest.mark.parametrize(
-    ("glidein", "mount_dir", "expected"),
-    [
-        ({}, None, DEFAULTS),
-        ({}, "/cvmfs", DEFAULTS),
-        ({}, "/tmp/x/cvmfs", ["/tmp/x/cvmfs:/cvmfs", "/etc/hosts", "/etc/localtime"]),
-        ({"GLIDEIN_SINGULARITY_BINDPATH": "/a,/b:/c:ro"}, None, [*DEFAULTS, "/a", "/b:/c:ro"]),
-        (
-            {"GLIDEIN_SINGULARITY_BINDPATH": "/a,,/cvmfs", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT": "/a,/d"},
-            None,
-            [*DEFAULTS, "/a", "/d"],
-        ),
-    ],
-)
-def test_binds_of_a_glidein(glidein, mount_dir, expected):
-    assert command_line.requested_binds(settings(glidein, cvmfs_mount_dir=mount_dir)) == expected
 
 
 OWN = ["--home", "/work:/srv", "--pwd", "/srv", "--ipc", "--contain"]
@@ -38,6 +20,9 @@ OWN = ["--home", "/work:/srv", "--pwd", "/srv", "--ipc", "--contain"]
         ({"SINGULARITY_DISABLE_PID_NAMESPACES": "1"}, OWN, []),
         ({"SINGULARITY_DISABLE_PID_NAMESPACES": "0"}, [*OWN, "--pid"], []),
         ({"GLIDEIN_SINGULARITY_OPTS": "--userns  --nv"}, [*OWN, "--userns", "--nv", "--pid"], []),
+        ({"GLIDEIN_CONTAINER_ENV": "clear", "GLIDEIN_SINGULARITY_OPTS": "--nv"}, [*OWN, "--nv", "--pid", "--cleanenv"], []),
+        ({"GLIDEIN_CONTAINER_ENV": "clearall,condorset"}, [*OWN, "--pid", "--cleanenv"], []),
+        ({"GLIDEIN_CONTAINER_ENV": "keepall"}, [*OWN, "--pid"], []),
         ({"GLIDEIN_SINGULARITY_GLOBAL_OPTS": "--silent"}, [*OWN, "--pid"], ["--silent"]),
     ],
 )
@@ -52,6 +37,31 @@ def test_the_command_is_the_one_of_the_factorys_own_test():
         "apptainer exec --home /work:/srv --pwd /srv --ipc --contain --pid --bind /cvmfs,/etc/hosts,/etc/localtime"
         " IMAGE cat /proc/self/uid_map"
     )
+
+
+@pytest.mark.parametrize(
+    ("glidein", "changes"),
+    [
+        ({}, CLEARED),
+        ({"GLIDEIN_CONTAINER_ENV": "clearpaths"}, CLEARED),
+        ({"GLIDEIN_CONTAINER_ENV": "osgset,clear"}, CLEARED),
+        ({"GLIDEIN_CONTAINER_ENV": "keepall"}, {}),
+        ({"GLIDEIN_CONTAINER_ENV": "condorset"}, {}),
+        ({"GLIDEIN_CONTAINER_ENV_CLEARLIST": "A,,B C"}, {**CLEARED, "A": None, "B": None, "C": None}),
+        (
+            {"GLIDEIN_CONTAINER_ENV": "keepall", "GLIDEIN_CONTAINER_ENV_CLEARLIST": "PATH,LD_PRELOAD"},
+            {"PATH": "/usr/bin:/bin", "LD_PRELOAD": None},
+        ),
+    ],
+)
+def test_what_a_glidein_changes_of_the_environment(glidein, changes):
+    launch = command_line.factory_launch(settings(glidein), "/bin/apptainer", "/work", [])
+    assert launch.changes == launch.bare("--pid").changes == changes
+
+
+def test_a_bare_start_has_nothing_but_its_options():
+    bare = Launch("a", ["--pid"], ["/x"], ["-s"], {}).bare("--ipc")
+    assert bare == ("a", ["--ipc"], [], [], {})
 
 
 def test_without_binds_there_is_no_bind_option_and_global_options_come_first():
@@ -71,6 +81,3 @@ def test_blanks_and_quotes_are_quoted_in_the_text_only():
     assert launch.text("it's", ["x"]) == "'/my apps/a' exec 'it'\"'\"'s' x"
     assert launch.command("it's", ["x"])[2] == "it's"
 
-
-def test_the_source_of_a_bind():
-    assert [command_line.source_of(bind) for bind in ("/a", "/a:/b", "/a:/b:ro")] == ["/a"] * 3

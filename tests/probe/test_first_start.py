@@ -2,7 +2,7 @@
 
 import pytest
 
-from probe.command_line import bare_launch
+from probe.command_line import CLEARED, Launch
 from probe.container_trials import Start, Trials
 from probe.detectors.first_start import first_candidate
 from probe.host import Run
@@ -38,13 +38,14 @@ class HostOf:
     def nonce(self) -> str:
         return "word"
 
-    def exists(self, _path: str) -> bool:
-        return True
+    def read_or_none(self, _path: str) -> str:
+        return "0 0 4294967295"
 
     def limit(self, wanted_s: float, _share: float) -> float:
         return wanted_s
 
     def run_each(self, runs: dict[str, Run], _limit_s: float, _at_once: int) -> dict[str, Outcome]:
+        assert all(run.changes == CLEARED for run in runs.values())
         return {name: self.outcomes[name.split(".")[-1]] for name in runs}
 
 
@@ -54,7 +55,7 @@ def test_a_success_and_what_cannot_be_killed_stand_and_a_failure_is_tried_again(
         "bad": Outcome("exited", 1, None, None, "", "no", 0.1),
         "stuck": Outcome("timeout", None, None, None, "", "", 8.0, True),
     }
-    starts = {name: Start(bare_launch("/bin/" + name), "/image") for name in outcomes}
+    starts = {name: Start(Launch("/bin/" + name, [], []), "/image") for name in outcomes}
     ran = Trials(HostOf(outcomes), None, dict, "first").early(starts, 8.0)
     assert {command.split()[0] for command in ran["outcomes"]} == {"/bin/good", "/bin/stuck"}
 

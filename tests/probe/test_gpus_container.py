@@ -139,7 +139,6 @@ def earlier(**gpus: Any) -> dict[str, Any]:  # noqa: ANN401  any value of the re
 def test_what_keeps_us_from_trying(known, outcome, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Host, "attempt_all", None)  # nothing is started
     host = Host({})
-    monkeypatch.setattr(gpu_container, "existing_binds", lambda *_: [])
     (found,) = gpu_container.detect(host, SETTINGS, known)
     container = found["data"]["container"]
     assert (container["status"], container["reason"]) == outcome

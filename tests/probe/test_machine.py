@@ -5,6 +5,7 @@ import pytest
 
 from probe.detectors import machine
 from probe.host import Host
+from tests.probe.samples import HUNG, died, done
 
 V2 = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}
 V3 = V2 | {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}
@@ -147,3 +148,19 @@ def test_the_machine_id_is_a_hash_that_differs_by_host_name_and_in_containers_by
 
 def test_no_machine_id_where_nothing_tells_nodes_apart(tmp_path):
     assert machine._machine_id(Host({}, str(tmp_path)), {"hostname": "n1"}, "docker") is None
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "reason"),
+    [
+        (done("glidein"), "ok", None),
+        (done(None), "fail", "user_unknown"),
+        (HUNG, "timeout", "directory_service_hung"),
+        (HUNG._replace(detail="has not answered since an earlier run"), "timeout", "directory_service_hung"),
+        (died("KeyError"), "unknown", "probe_error"),
+    ],
+)
+def test_a_user_is_known_unknown_or_asked_for_in_vain(result, status, reason):
+    row = machine._user_check(result, 1001)
+    assert (row["status"], row["reason"]) == (status, reason)
+    assert row["message"]

@@ -68,7 +68,7 @@ def steps(*pairs: tuple[str, int]) -> list[dict[str, object]]:
         (done(steps(("unshare user", 0), ("write uid_map", 0))), "ok", None, None),
         (done(steps(("unshare user", errno.ENOSPC))), "fail", "userns_limit_reached", errno.ENOSPC),
         (done(steps(("unshare user", errno.ENOSYS))), "unknown", "cannot_be_tried", errno.ENOSYS),
-        (HUNG, "timeout", "probe_error", None),
+        (HUNG, "timeout", "deadline_reached", None),
         (died("MemoryError:  (namespaces.py:1)"), "unknown", "probe_error", None),
     ],
 )
