@@ -363,9 +363,14 @@ CONDITIONS: dict[str, Condition] = {
         "/hung/bin",
         "path",
         bars_wrappers=True,
-        # No shell finds a Python there, ours included: by its interpreter the probe still tells what a glidein meets.
-        probe_wrapper=("/usr/bin/python3", "-EsSB"),
         environment={"PATH": "/hung/bin:/lab/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
+    ),
+    "path-end_hung": hung(
+        "the last folder of PATH does not answer",
+        "/hung/bin",
+        "path",
+        bars_wrappers=True,
+        environment={"PATH": "/lab/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/hung/bin"},
     ),
     # --- images ---
     "image-hung": Condition(

@@ -182,6 +182,7 @@ NODES: dict[str, Node] = {
     "locale-broken": works("locale-broken"),
     "path-empty": fails("runtime_not_found", "path-empty"),
     "path-hung": fails("runtime_timeout", "path-hung", complete=None),
+    "path-end_hung": fails("runtime_timeout", "path-end_hung", complete=None),
     "python-foreign": works("python-foreign"),
     "nproc-64": works("nproc-64", features=SIF_TOO),
     "nproc-8": fails("resources_exhausted", "nproc-8", complete=None),
