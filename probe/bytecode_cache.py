@@ -10,6 +10,8 @@ import os
 import sys
 import zlib
 
+from probe.keeper import is_own
+
 FILE = "modules"
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes longer to import than all that happens here
@@ -22,9 +24,11 @@ def install(folder: str) -> None:
     if loader is None:
         return
     try:
+        if not is_own(folder):
+            return
         with open(os.path.join(folder, FILE), "rb") as stream:
             content = stream.read()
-        if int(content[:8], 16) != zlib.crc32(content[8:]) or os.lstat(folder).st_uid != os.geteuid():
+        if int(content[:8], 16) != zlib.crc32(content[8:]):
             return
         owner, codes = marshal.loads(content[8:])  # noqa: S302  in a folder that is ours alone
         if owner == _owner(loader):

@@ -95,8 +95,8 @@ def answer(row: Dict[str, Any]) -> Optional[bool]:
 def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
     """All attributes of ATTRIBUTES for a report, but for those made on request; None where unknown."""
     singularity, repositories, gpus = report["singularity"], report["cvmfs"]["repositories"], report["gpus"]
-    good = [row["name"] for row in repositories if row["status"] == "ok"]
-    bad = ["{}:{}".format(row["name"], row["reason"]) for row in repositories if row["status"] in ("fail", "timeout")]
+    good = listed([row["name"] for row in repositories if row["status"] == "ok"])
+    bad = listed(["{}:{}".format(row["name"], row["reason"]) for row in repositories if answer(row) is False])
     known = gpus["status"] == "ok" or gpus["reason"] == "gpu_none"
     values: List[Value] = [
         report["probe"]["version"], report["report_id"], epoch(report["created_at"]), report["complete"],
@@ -104,8 +104,8 @@ def attributes(report: Dict[str, Any]) -> Dict[str, Value]:
         singularity["product"], singularity["path"],
         answer(singularity["modes"]["privileged"]), answer(singularity["modes"]["unprivileged"]),
         answer(singularity["features"]["sif"]), answer(singularity["features"]["pid_namespace"]),
-        answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], ",".join(good) if repositories else None,
-        ",".join(bad) if repositories else None, len(gpus["devices"]) if known else None, gpus["driver_version"],
+        answer(report["namespaces"]["user"]), report["cvmfs"]["kind"], good if repositories else None,
+        bad if repositories else None, len(gpus["devices"]) if known else None, gpus["driver_version"],
         gpus["cuda_version"], gpus.get("visible_count"), gpus["reason"], answer(gpus["container"]),
         gpus["driver_libraries_glibc"], report["host"]["microarch"], "ok" if report["complete"] else "partial",
         _changed(report),
@@ -118,8 +118,15 @@ def _changed(report: Dict[str, Any]) -> Optional[str]:
     if "changes_since" not in report:
         return None
     names = [row["check"] for row in report["changes_since"]]
-    more = ["..."] if len(names) > CHANGES_LIMIT else []
-    return ",".join(names[:CHANGES_LIMIT] + more) or "none"
+    return listed(names[:CHANGES_LIMIT] + ["..."] * (len(names) > CHANGES_LIMIT)) or "none"
+
+
+def listed(names: List[str]) -> str:
+    """Names with commas between; of more than a string holds, those that fit, and dots."""
+    text = ",".join(names)
+    if len(text) <= STRING_LIMIT:
+        return text
+    return (text[: STRING_LIMIT - 3].rpartition(",")[0] + ",...").lstrip(",")
 
 
 def epoch(created_at: str) -> int:

@@ -46,15 +46,27 @@ def _custom_script(config: str) -> int:
     """What takes longest begins first: the remembered container start, in the keeper; only then the rest is imported."""
     from probe import glidein_call, keeper
 
-    folder, periodic = glidein_call.folder_of(config), glidein_call.is_periodic(config)
-    kept = keeper.Keeper(folder, config, periodic)
-    if periodic:
-        from probe import bytecode_cache
+    kept, periodic = None, glidein_call.is_periodic(config)
+    try:
+        folder = glidein_call.folder_of(config)
+        kept = keeper.Keeper(folder, config, periodic)
+        if periodic:
+            from probe import bytecode_cache
 
-        bytecode_cache.install(folder)
-    from probe import glidein
+            bytecode_cache.install(folder)
+        from probe import glidein
 
-    return glidein.main(config, periodic, kept)
+        return glidein.run(config, kept, periodic)
+    except Exception as error:  # noqa: BLE001  whatever is wrong with us must not end a glidein
+        from probe.messages import print_whole, say
+
+        say("probe_error: {!r}; the glidein goes on".format(error))
+        if periodic:
+            print_whole('PROBE_STATUS = "probe_error"\n')
+        return 0
+    finally:
+        if kept:
+            kept.release()
 
 
 def keep_standard_descriptors() -> None:

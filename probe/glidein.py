@@ -8,30 +8,18 @@ import os
 from typing import Any, List, Tuple
 
 from probe.keeper import Keeper
-from probe.messages import print_whole, say
+from probe.messages import say
 
 EXIT_OK = 0
 READ_LIMIT_S = 8.0
-
-
-def main(config: str, periodic: bool, keeper: Keeper) -> int:
-    """One run; returns the exit code. The keeper is at work already."""
-    try:
-        return _run(config, keeper, periodic)
-    except Exception as error:  # noqa: BLE001  whatever is wrong with us must not end a glidein
-        say("probe_error: {!r}; the glidein goes on".format(error))
-        if periodic:
-            print_whole('PROBE_STATUS = "probe_error"\n')
-        return EXIT_OK
-    finally:
-        keeper.release()
 
 
 # What every run needs; imported while the keeper reads and locks.
 MEANWHILE = ("probe.settings", "probe.engine", "probe.host", "probe.registry", "probe.glidein_look")
 
 
-def _run(config: str, keeper: Keeper, periodic: bool) -> int:
+def run(config: str, keeper: Keeper, periodic: bool) -> int:
+    """One run; returns the exit code. The keeper is at work already. What it raises ends at cli.py."""
     for module in MEANWHILE:
         __import__(module)
     lock = keeper.receive("lock", READ_LIMIT_S)

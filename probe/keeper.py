@@ -25,7 +25,10 @@ SIGKILL = 9
 
 
 class Keeper:
-    """The run's side. ``receive`` what the child sends, in the order ``lock``, ``config``, ``memory``, ``start``."""
+    """The run's side. ``receive`` what the child sends, in the order ``lock``, ``config``, ``memory``, ``start``.
+
+    Raises OSError where no process or pipe can be had.
+    """
 
     def __init__(self, folder: str, config: str, wants_start: bool) -> None:
         self.folder = folder
@@ -34,9 +37,11 @@ class Keeper:
         self._buffer = b""
         middle = os.fork()
         if middle == 0:
-            if os.fork() == 0:
-                _serve(folder, config, wants_start, writing, held, (self._reading, self._holding))
-            os._exit(0)
+            try:
+                if os.fork() == 0:
+                    _serve(folder, config, wants_start, writing, held, (self._reading, self._holding))
+            finally:  # also where no further process can be had
+                os._exit(0)
         os.close(writing)
         os.close(held)
         os.waitpid(middle, 0)
@@ -98,6 +103,8 @@ def _serve(folder: str, config: str, wants_start: bool, writing: int, held: int,
         if start is not None:
             _send(writing, "start", start.wait(held))
         os.read(held, 1)
+        if start is not None:  # the run may have looked at everything, and have started others
+            start.remove_traces()
     finally:
         os._exit(0)
 
@@ -147,6 +154,11 @@ def own_folder(folder: str) -> bool:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         pass
+    return is_own(folder)
+
+
+def is_own(folder: str) -> bool:
+    """Whether a folder is ours, and open to nobody else; raises OSError."""
     found = os.lstat(folder)
     return found.st_mode & 0o170077 == 0o040000 and found.st_uid == os.geteuid()
 
@@ -157,21 +169,20 @@ class _Start:
     def __init__(self, folder: str) -> None:
         self._mark = os.path.join(folder, "started")
         self.child = 0
+        self._traces: "List[bytes]" = []
         self._nonce = os.urandom(16).hex()
         try:
             if _still_there(self._mark):
                 return
             words = _read(os.path.join(folder, "launch"), 65536).decode().split("\0")
-            here = os.getcwd()
-        except (OSError, ValueError):  # nothing remembered, or garbage
+            replaced = {FOLDER: os.getcwd() + ":/srv", NONCE: self._nonce}
+            self._began = time.monotonic()
+            self._out, writing = os.pipe()
+            self.child = os.fork()
+        except (OSError, ValueError):  # nothing remembered, or garbage, or no process to be had
             return
-        replaced = {FOLDER: here + ":/srv", NONCE: self._nonce}
-        command = [replaced.get(word, word) for word in words]
-        self._began = time.monotonic()
-        self._out, writing = os.pipe()
-        self.child = os.fork()
         if self.child == 0:
-            _become(command, writing)
+            _become([replaced.get(word, word) for word in words], writing)
         os.close(writing)
         _note(self._mark, self.child)
 
@@ -182,8 +193,19 @@ class _Start:
         output, status = _collect(self.child, self._out, held, self._began + START_LIMIT_S)
         if status is not None:
             _remove(self._mark)
+        traces, _, output = output.partition(b"\n")
+        self._traces = traces.split(b"\0")
+        self.remove_traces()
         text = "hung" if status is None else str(status)
         return "{} {:.4f} {}\n".format(text, time.monotonic() - self._began, self._nonce).encode() + output
+
+    def remove_traces(self) -> None:
+        """Remove the folders in the home that the start was the first to make, if nobody has put anything into them."""
+        for path in self._traces:
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
 
 
 def _become(command: "List[str]", writing: int) -> None:
@@ -191,6 +213,9 @@ def _become(command: "List[str]", writing: int) -> None:
     try:
         os.setsid()
         os.dup2(writing, 1)
+        # What Singularity will make there; looked at here, since a home may hang.
+        traces = [os.environ.get("HOME", "") + name for name in ("/.apptainer", "/.singularity")]
+        os.write(1, os.fsencode("\0".join(path for path in traces if not os.path.lexists(path)) + "\n"))
         # Its stderr is for the full look, which comes where this start fails.
         os.closerange(3, 256)
         os.execv(command[0], command)  # noqa: S606  the command that an earlier run put together

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from probe.messages import say
+from probe.messages import say, to_stderr
 
 CLEANUP_LIMIT_S = 1.0
 
@@ -47,10 +47,23 @@ def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] 
     began, started = time.time(), time.monotonic()
     with engine.Interrupts() as interrupts:
         run = engine.run(host, settings, detectors, interrupts, _progress)
+        run = run._replace(findings=_without_secrets(settings, run.findings))
         looked = Looked(run, began, time.monotonic() - started, host)
         with _CleaningUp(run, host, settings):
             # While a signal still leads to a report.
             return looked._replace(report=compose(settings, looked)) if composes else looked
+
+
+def _without_secrets(settings: Any, findings: Any) -> Any:
+    """Findings without what images' URLs have of user names, passwords and queries: no file and no report gets them."""
+    from probe.registry import IMAGE_SETTINGS
+
+    named = [*settings.images, *",".join(settings.configured(name) or "" for name in IMAGE_SETTINGS).split(",")]
+    if not any("://" in text for text in named):
+        return findings
+    from probe import urls
+
+    return urls.hidden(findings, urls.secrets(named))
 
 
 def _loading(detector: Any, module: str) -> Any:
@@ -78,8 +91,7 @@ def report_of_node(settings: Any) -> Dict[str, Any]:
 
 def _progress(name: str, done: int, total: int) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr.write("\r\033[K" + ("" if done == total else "{} of {} done: {}".format(done, total, name)))
-        sys.stderr.flush()
+        to_stderr("\r\033[K" + ("" if done == total else "{} of {} done: {}".format(done, total, name)))
 
 
 class _CleaningUp:

@@ -1,13 +1,14 @@
 """What runs of one glidein remember: the findings of a whole look, so that the next run looks only at what may have changed.
 
 The folder is ours alone (mode 0700, our uid; keeper.py). It holds ``memory.json``, the ``image`` and the ``launch`` that the
-next run starts at once, the ``python`` that the shell preamble takes without a test, and ``lock`` and ``started``. What is
-damaged, of another version or of another node is as if it were not there.
+next run starts at once, the ``python`` that the shell preamble takes without a test (and the LD_LIBRARY_PATH that goes
+with it), and ``lock`` and ``started``. What is damaged, of another version or of another node is as if it were not there.
 """
 
 import json
 import os
 import sys
+import zlib
 from typing import Any, Dict, List, Mapping, Optional
 
 from probe.keeper import FOLDER, NONCE
@@ -37,8 +38,9 @@ def load(content: Optional[Any]) -> Optional[Memory]:
         return None
 
 
-def surroundings(settings: Settings, environment: Mapping[str, str], boot_id: str) -> Dict[str, Any]:
-    """All that findings depend on and that is known without looking: where it differs, nothing remembered counts."""
+def surroundings(settings: Settings, environment: Mapping[str, str], boot_id: str) -> int:
+    """A checksum of all that findings depend on and that is known without looking: where it differs, nothing remembered
+    counts. There are passwords among it, which no file is to hold."""
     chosen = settings._asdict()
     for name in ("trigger", "warnings", "identity", "glidein"):
         del chosen[name]
@@ -50,7 +52,7 @@ def surroundings(settings: Settings, environment: Mapping[str, str], boot_id: st
         "environment": {name: environment[name] for name in sorted([*VARIABLES, *told]) if name in environment},
         "machine": [boot_id, os.uname().nodename, os.uname().release, os.geteuid()],
     }
-    return dict(json.loads(json.dumps(found)))  # as it comes back: a tuple is a list then
+    return zlib.crc32(json.dumps(found, sort_keys=True).encode())
 
 
 def identities(paths: List[str]) -> Dict[str, Optional[List[int]]]:
@@ -74,7 +76,7 @@ def runtime_files(findings: Dict[str, Any]) -> List[str]:
     return [name for name in [path, *configured] if name]
 
 
-def is_fresh(memory: Memory, around: Dict[str, Any], now: float, full_every_s: float) -> bool:
+def is_fresh(memory: Memory, around: int, now: float, full_every_s: float) -> bool:
     """Whether a run may go by what is remembered."""
     return bool(memory.get("launch")) and memory["around"] == around and 0 <= now - memory["whole_at"] < full_every_s
 
@@ -136,7 +138,9 @@ def save(folder: str, memory: Memory, arch: str) -> None:
         _replace(os.path.join(folder, "launch"), "\0".join(words))
     else:
         _drop(os.path.join(folder, "launch"))
-    _replace(os.path.join(folder, "python"), sys.executable + "\n")
+    # Empty where Python starts without the glidein's LD_LIBRARY_PATH only (preamble.sh): each run finds that out.
+    libraries = os.environ.get("LD_LIBRARY_PATH", "")
+    _replace(os.path.join(folder, "python"), "{}\n{}\n".format(sys.executable or "", libraries))
     _replace(os.path.join(folder, "memory.json"), json.dumps(memory, separators=(",", ":")))
 
 

@@ -8,9 +8,18 @@ def say(text: str) -> None:
     """One line on stderr, printable ASCII whatever is in the text."""
     from probe.explain import printable
 
-    if sys.stderr is not None:
-        line = "singularity-probe: " + printable(text) + "\n"
-        sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii"))
+    line = "singularity-probe: " + printable(text) + "\n"
+    to_stderr(line.encode("ascii", "backslashreplace").decode("ascii"))
+
+
+def to_stderr(text: str) -> None:
+    """Write to stderr, if it is there and takes it: a log on a full disk must not end a glidein."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
 
 
 def print_whole(text: str) -> None:

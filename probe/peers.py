@@ -66,6 +66,7 @@ def _gwms(settings: Settings, report: Dict[str, Any]) -> Dict[str, Value]:
         "HAS_UNPRIVILEGED_USER_NAMESPACES": _user_namespaces(report["namespaces"]["user"]),
         "HAS_SINGULARITY": singularity["usable"],
         "GWMS_SINGULARITY_STATUS": _status(settings),
+        "GLIDEIN_PROVIDES": _provides(settings, singularity["usable"] and singularity["mode"]),
     }
     if not singularity["usable"]:
         return found
@@ -76,15 +77,13 @@ def _gwms(settings: Settings, report: Dict[str, Any]) -> Dict[str, Value]:
         found[prefix + "FULL_VERSION"] = full
         found[prefix + "MODE"] = singularity["mode"]
     del found["GWMS_SINGULARITY_FULL_VERSION"]  # no release publishes it
-    found["GLIDEIN_PROVIDES"] = _provides(settings, singularity["mode"])
     return found
 
 
-def _provides(settings: Settings, mode: Optional[str]) -> Optional[str]:
-    if mode is None:
-        return None
+def _provides(settings: Settings, mode: Optional[str]) -> str:
     there = [word for word in (settings.configured("GLIDEIN_PROVIDES") or "").split(",") if word]
-    return ",".join([word for word in there if not word.startswith("singularity/")] + ["singularity/" + mode])
+    others = [word for word in there if not word.startswith("singularity/")]
+    return ",".join([*others, "singularity/" + mode] if mode else others)
 
 
 def _status(settings: Settings) -> Optional[str]:
