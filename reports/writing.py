@@ -34,6 +34,7 @@ def writing(
     """
     stores = StoreProcess(url, store.place)
     try:
+        stores.start()
         if folder := inbox or inbox_beside(store):
             kept = Inbox(folder, stores, partial(known_reports, store))
             gate = Gate(kept, settings)

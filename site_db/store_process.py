@@ -68,6 +68,12 @@ class StoreProcess:
         """The child's process id; None where there is none."""
         return self._child.pid if self._child and self._child.poll() is None else None
 
+    def start(self) -> None:
+        """Start the child now: the first report is not to wait for it."""
+        with self._lock:
+            if self._pipe is None:
+                self._start()
+
     def add(self, submissions: Sequence[Submission]) -> list[str]:
         """As Store.add. Raises DatabaseUnavailable, also when the child died: whether it stored them nobody knows."""
         answer = self._answer([_Text(item.raw, item.received_at) for item in submissions])
@@ -193,7 +199,7 @@ def _added_alone(store: Store, text: _Text, folder: Path) -> None:
         _added(store, [text])
     except SiteDbError:
         raise
-    except Exception:  # as above
+    except Exception as error:  # noqa: BLE001 - an error of ours costs this report its place in the database, not more
         path = folder / f"{orjson.loads(text.raw)['report_id']}.json"
-        LOG.exception("this report cannot be stored, and is kept as %s", path)
+        LOG.error("a report cannot be stored, and is kept as %s: %s: %s", path, type(error).__name__, error)
         path.write_bytes(text.raw)
