@@ -21,10 +21,9 @@ def test_every_limit_can_be_set():
 
 
 def test_every_member_is_documented():
-    text = (ROOT / "docs/collector.md").read_text(encoding="utf-8") + (ROOT / "docs/tokens.md").read_text(
-        encoding="utf-8"
-    )
-    for table in ("server", "limits", "tokens", "readers"):
+    pages = ("collector", "tokens", "growing")
+    text = "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in pages)
+    for table in ("server", "limits", "tokens", "readers", "queue"):
         assert f"[{table}]" in text
         for name in schema()["properties"][table]["properties"]:
             assert f"`{name}`" in text, name
