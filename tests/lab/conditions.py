@@ -1,6 +1,6 @@
 """What can be wrong on a node, as data: each condition is made for real inside throw-away namespaces."""
 
-from tests.lab import installations
+from tests.lab import installations, surroundings
 from tests.lab.condition import (
     DROP,
     HANG,
@@ -408,4 +408,5 @@ configure 'limit container paths' "$IMAGE,/lab/allowed"
         probe_arguments=("--image", "/lab/allowed/busybox"),
     ),
     **installations.CONDITIONS,
+    **surroundings.CONDITIONS,
 }

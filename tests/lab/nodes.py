@@ -324,6 +324,19 @@ NODES: dict[str, Node] = {
         features={"fakeroot": ("fail", "newuidmap_missing"), "cgroups": ("fail", "cgroup_denied")},
     ),
     "fakeroot-root_mapped": fails("bind_ignored_by_config", "config-no_binds", "subuid-none", features={"fakeroot": OK}),
+    # --- what is around a start: binds, the environment, a script around the binary ---
+    "bind-hung": fails("bind_hung", "bind-hung", checks={"host.binds./hung/bind": ("timeout", "bind_hung")}),
+    "storage": works("storage", checks={"singularity.storage": OK}),
+    "storage-no_layer": works(
+        "storage",
+        "config-no_layer",
+        features={"bind_new_path": ("fail", "no_overlay_or_underlay"), "sandbox": OK},
+        checks={"singularity.storage": ("fail", "no_overlay_or_underlay")},
+    ),
+    "storage-hung": works("storage-hung", checks={"host.binds./hadoop": ("timeout", "bind_hung")}),
+    "wrapper-banner": fails("runtime_wrong_output", "wrapper-banner"),
+    "wrapper-libraries": works("wrapper-libraries", features=SIF_TOO),
+    "folder-colon": fails("folder_unusable", "folder-colon"),
     # --- environment modules ---
     "module-singularity": works("module-singularity"),
     "module-singularitypro": works("module-singularitypro"),

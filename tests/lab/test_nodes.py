@@ -60,6 +60,12 @@ def test_periodic_runs_leave_one_process_a_hung_mount_at_most(lab: Laboratory, c
     assert seen.probe["duration_s"] <= hung.deadline_s + 1, seen.summary()
 
 
+def test_a_bind_that_hangs_leaves_one_process_however_many_runs_there_are(lab: Laboratory):
+    seen = lab.observe(["bind-hung"], probe_runs=3)
+    assert seen.left_behind(1) == {}, seen.summary()
+    assert (seen.usable, seen.singularity["reason"]) == (False, "bind_hung"), seen.summary()
+
+
 def test_the_machine_is_as_it_was(lab: Laboratory):
     before = the_machine()
     lab.observe(["root", "cvmfs", "proc_masked"])
