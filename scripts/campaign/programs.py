@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -39,10 +38,8 @@ class SiteDb:
         self._environment = {**os.environ, "SITE_DB_DATABASE": database, "PYTHONUNBUFFERED": "1"}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._begins_at = 0
 
     def start(self) -> None:
-        self._begins_at = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -71,15 +68,6 @@ class SiteDb:
             return 0
         self._process.terminate()
         return int(self._process.wait(60))
-
-    def has_said(self, pattern: str) -> bool:
-        """Whether the log has it since the last start."""
-        with self._log.open("rb") as log:
-            log.seek(self._begins_at)
-            return re.search(pattern.encode(), log.read()) is not None
-
-    def tracebacks(self) -> int:
-        return self._log.read_bytes().count(b"Traceback")
 
 
 class Collector(SiteDb):

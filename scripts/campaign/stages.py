@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from campaign.load import Load
@@ -120,6 +121,10 @@ def _kills(system: System, options: Options, targets: dict[str, int], load: Load
     counts: Counter[str] = Counter()
     with down.running():
         while sum(counts.values()) < options.kills:
+            # Most kills meet a system at work, the others one that is just coming back.
+            if chance.random() < 0.8:
+                before = len(load.acknowledged)
+                until(partial(_is_more, load, before), "reports that are taken again", CATCH_UP_S)
             time.sleep(chance.uniform(0.1, 1.5))
             # Equal shares: a node takes long to come back, and only one may be away.
             name = min(targets, key=lambda each: (counts[each], chance.random()))
@@ -132,6 +137,10 @@ def _kills(system: System, options: Options, targets: dict[str, int], load: Load
                 )
         until(down.all_up, "the system's return")
     return {"kills": dict(counts)}
+
+
+def _is_more(load: Load, before: int) -> bool:
+    return len(load.acknowledged) > before
 
 
 class _Restarts:
