@@ -2,7 +2,8 @@
 
 One optimistic start tries at once all that a glidein uses, so that a healthy node pays few container starts. The verdict
 ``usable`` is that of the factory's exact command with an image that is fine: our own (minimal_image), or where that can't
-be made or is refused, one that the glidein is configured with.
+be made or is refused, one that the glidein is configured with. Where there is none, or the deadline left too little time
+for a start, it is unknown.
 """
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
@@ -10,9 +11,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from probe import alternatives, command_line
 from probe.checks import Check, check
 from probe.command_line import Launch
-from probe.container_trials import LOOK_LIMIT_S, Start, Trials
+from probe.container_trials import LOOK_LIMIT_S, RUN_LIMIT_S, Start, Trials
 from probe.engine import Findings
-from probe.host import Host
+from probe.host import Host, cut_short
 from probe.payload_run import Verdict
 from probe.settings import Settings
 
@@ -32,18 +33,21 @@ NOT_TRIED = {
     "nv": "tried by the gpus detector where there is a GPU",
     "rocm": "tried by the gpus detector where there is a GPU",
 }
-# The configuration allows images of certain places or owners only: ours says nothing then about the glidein's.
-OURS_REFUSED = "sif_disallowed_by_config"
+# The configuration allows images of certain places, owners or kinds only: ours says nothing then about the glidein's.
+OURS_REFUSED = ("sif_disallowed_by_config", "sandbox_disallowed_by_config")
+# How many of the glidein's images stand for ours.
+MOST_IMAGES = 3
 
 
 class Tried(NamedTuple):
-    """What the starts of one binary told."""
+    """What the starts of one binary told; ``image`` is the glidein's that decided, None where ours did."""
 
     runtime: Dict[str, Any]
     launch: Launch
     verdict: Verdict
     verdicts: Dict[str, Verdict]
     as_root: bool
+    image: Optional[str] = None
 
 
 class Node(NamedTuple):
@@ -68,8 +72,20 @@ class Node(NamedTuple):
         return Trials(self.host, folder, lambda: _facts(self.host, self.namespaces, runtime), label, self.early)
 
     def given_images(self) -> List[str]:
-        """Images in the file system that the glidein is configured with."""
-        return [image for image in self.settings.images if "://" not in image]
+        """Images that the glidein is configured with, as far as they are there and answer; the default one first."""
+        from probe.detectors import image_places
+        from probe.detectors.cvmfs import mount_dir_of
+
+        mount_dir, keys = mount_dir_of(self.settings), image_places.references(self.settings)
+        names = sorted(keys, key=lambda name: "default" not in keys[name])
+        paths = [
+            image_places.place(name, mount_dir, self.folder)
+            for name in names
+            if not image_places.is_url(name) and "\0" not in name
+        ][: 2 * MOST_IMAGES]
+        calls = {"images.look." + path: [image_places.look, path, mount_dir] for path in paths}
+        looked = [result.value or {} for result in self.host.attempt_all(LOOK_LIMIT_S, calls).values()]
+        return [found["real"] for found in looked if found.get("kind")][:MOST_IMAGES]
 
 
 def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
@@ -78,30 +94,44 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     work, scratch = earlier["work_folder"], earlier["scratch"]
     folder = str(facts["folder"] or work["work_folder"])
     runtimes = _in_reach(earlier["runtimes"])
-    obstacle = _obstacle(earlier["runtimes"], runtimes, scratch, folder) or _no_image(
-        settings, work, scratch, facts["arch"]
-    )
+    early = earlier.get("first_start")
+    node = Node(host, settings, earlier["namespaces"], work, folder, scratch, facts["uid"] == 0, early)
+    obstacle = _obstacle(earlier["runtimes"], runtimes, scratch, folder)
+    images = None if obstacle or work["sandbox"] else node.given_images()
+    obstacle = obstacle or _no_image(node, images, facts["arch"])
     if obstacle:
         yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
         return
-    early = earlier.get("first_start")
-    node = Node(host, settings, earlier["namespaces"], work, folder, scratch, facts["uid"] == 0, early)
-    failed: List[Tried] = []
+    tried = _search(node, runtimes, images)
+    if tried[-1].verdict.ok:
+        yield _findings(settings, tried[-1], [], tried[:-1])
+        return
+    # One that hangs, or of which nothing is known, decides: the glidein may have got no further, or no so far.
+    decisive = next((one for one in tried if one.verdict.status != "fail"), tried[0])
+    yield _findings(settings, decisive, [], [])
+    yield _diagnose(node, earlier["runtimes"], decisive)
+
+
+def _search(node: Node, runtimes: List[Dict[str, Any]], images: Optional[List[str]]) -> List[Tried]:
+    """One runtime after the other, as far as a glidein comes; ``images`` are its own, None if not looked for yet."""
+    found: List[Tried] = []
     for number, runtime in enumerate(runtimes):
-        tried = _try_runtime(node, runtime, str(number))
-        if tried.verdict.ok:
-            yield _findings(settings, tried, [], failed)
-            return
-        failed.append(tried)
-    yield _findings(settings, failed[0], [], [])
-    yield _diagnose(node, earlier["runtimes"], failed[0])
+        trials = node.trials(runtime, str(number))
+        tried = _try_all_at_once(node, runtime, trials) if node.work["sandbox"] else None
+        if tried is None or tried.verdict.reason in OURS_REFUSED:
+            images = node.given_images() if images is None else images
+            tried = _try_given(node, runtime, trials, images, tried)
+        found.append(tried)
+        if tried.verdict.status in ("ok", "timeout"):
+            break
+    return found
 
 
 def _in_reach(runtimes: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """The runtimes that a glidein's search comes to: it stops for ever at one that hangs, and at one asked for by name."""
     found = []
     for runtime in runtimes:
-        if runtime["status"] == "timeout":
+        if runtime["status"] in ("timeout", "unknown"):
             break
         if runtime["status"] == "ok":
             found.append(runtime)
@@ -117,8 +147,9 @@ def _obstacle(
     if not runtimes:
         return check("singularity", "fail", "runtime_not_found", "no Singularity or Apptainer found")
     if not in_reach:
-        best = next((runtime for runtime in runtimes if runtime["status"] == "timeout"), runtimes[0])
-        message = "{}: {}".format(best["path"], best["version_text"] or "--version failed")
+        best = next((runtime for runtime in runtimes if runtime["status"] != "fail"), runtimes[0])
+        said = "--version failed" if best["status"] == "fail" else "it does not answer"
+        message = "{}: {}".format(best["path"], best["version_text"] or said)
         return check("singularity", best["status"], best["reason"], message)
     # One more start would only be one more process that cannot be killed.
     if scratch["home_hung"]:
@@ -132,15 +163,15 @@ def _obstacle(
     return None
 
 
-def _no_image(settings: Settings, work: Dict[str, Any], scratch: Dict[str, Any], arch: str) -> Optional[Check]:
-    """What keeps us from trying: no image of our own, and none given."""
-    if work["sandbox"] or settings.images:
+def _no_image(node: Node, images: Optional[List[str]], arch: str) -> Optional[Check]:
+    """What keeps us from trying: no image of our own, and none of the glidein's."""
+    if images or images is None:
         return None
-    if work["work_folder"]:
+    if node.work["work_folder"]:
         message = "this build of the probe has no test image for {}; give one with --image".format(arch)
         return check("singularity", "unknown", "cannot_be_tried", message)
     message = "no folder takes our test image; give an image with --image"
-    return check("singularity", "unknown", scratch["refusal"] or "scratch_unusable", message)
+    return check("singularity", "unknown", node.scratch["refusal"] or "scratch_unusable", message)
 
 
 def _facts(host: Host, namespaces: Dict[str, Any], runtime: Dict[str, Any]) -> Dict[str, Any]:
@@ -171,22 +202,27 @@ def _try_fuse_device() -> Optional[str]:
     return None
 
 
-def _try_runtime(node: Node, runtime: Dict[str, Any], label: str) -> Tried:
-    """The verdict on one runtime: by our image, or by the glidein's where ours cannot be had or is refused."""
-    launch, trials = node.launch(runtime), node.trials(runtime, label)
-    tried = None
-    if node.work["sandbox"]:
-        tried = _try_all_at_once(node, runtime, launch, trials)
-        if tried.verdict.reason != OURS_REFUSED:
-            return tried
-    images = node.given_images()
-    starts = {"image:" + image: Start(launch, image, ours=False) for image in images}
-    verdicts = trials.run(starts) if starts else {}
-    best = next((verdict for verdict in verdicts.values() if verdict.ok), None)
-    if tried is None:
-        verdict = best or next(iter(verdicts.values()))
-        return Tried(runtime, launch, verdict, verdicts, node.as_root)
-    return tried._replace(verdict=best or tried.verdict)
+def _try_given(
+    node: Node, runtime: Dict[str, Any], trials: Trials, images: List[str], refused: Optional[Tried]
+) -> Tried:
+    """The verdict by the glidein's images, where ours cannot be had or is refused."""
+    launch = node.launch(runtime)
+    verdicts = trials.run({image: Start(launch, image, ours=False) for image in images})
+    if refused and not verdicts:
+        message = "{} (none of the glidein's images is known here)".format(refused.verdict.message)
+        return refused._replace(verdict=refused.verdict._replace(status="unknown", message=message))
+    image = next((image for image in images if verdicts[image].ok), images[0])
+    known = {"image": verdicts[image]}
+    if refused:
+        known.update({name: _of_ours(verdict) for name, verdict in refused.verdicts.items()})
+        if refused.verdict.reason == "sandbox_disallowed_by_config":
+            known["sandbox"] = refused.verdict
+    return Tried(runtime, launch, verdicts[image], known, node.as_root, image)
+
+
+def _of_ours(verdict: Verdict) -> Verdict:
+    """What a start of our image tells of others where the place or the owner decides: nothing."""
+    return verdict._replace(status="unknown") if verdict.reason == "sif_disallowed_by_config" else verdict
 
 
 def optimistic_starts(node: Node, runtime: Dict[str, Any]) -> Dict[str, Start]:
@@ -204,8 +240,9 @@ def optimistic_starts(node: Node, runtime: Dict[str, Any]) -> Dict[str, Start]:
     return starts
 
 
-def _try_all_at_once(node: Node, runtime: Dict[str, Any], launch: Launch, trials: Trials) -> Tried:
+def _try_all_at_once(node: Node, runtime: Dict[str, Any], trials: Trials) -> Tried:
     """The optimistic starts; where they fail, the plain SIF image and the factory's own command."""
+    launch = node.launch(runtime)
     verdicts = trials.run(optimistic_starts(node, runtime))
     if verdicts["combined"].status == "timeout":
         return Tried(runtime, launch, verdicts["combined"], verdicts, node.as_root)
@@ -241,9 +278,8 @@ def _gzip_may_differ(verdicts: Dict[str, Verdict]) -> bool:
 def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findings:
     """After a failure: each feature on its own, and what a factory could configure instead."""
     launch = tried.launch
-    image = node.work["sandbox"]
-    ours = image is not None
-    image = image or node.given_images()[0]
+    image = tried.image or node.work["sandbox"]
+    ours = tried.image is None
     bare = {
         "sandbox": [],
         "pid_namespace": ["--pid"],
@@ -292,6 +328,9 @@ def _blame_variables(verdict: Verdict, offered: List[Dict[str, Any]]) -> Verdict
 
 def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], refused: List[Tried]) -> Findings:
     """The report's ``singularity`` and its checks, from what was tried so far."""
+    tried = tried._replace(
+        verdict=_in_time(tried.verdict), verdicts={name: _in_time(tried.verdicts[name]) for name in tried.verdicts}
+    )
     verdict, runtime = tried.verdict, tried.runtime
     message = verdict.message
     if refused:
@@ -301,7 +340,7 @@ def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], r
     overall = dict(verdict.as_check("singularity"), message=message)
     modes = _modes(tried)
     features = {name: _feature(name, tried) for name in FEATURES}
-    image = settings.images[0] if settings.images else "IMAGE"
+    image = tried.image or (settings.images[0] if settings.images else "IMAGE")
     data = {
         "usable": verdict.ok if verdict.status in ("ok", "fail", "timeout") else None,
         "reason": verdict.reason,
@@ -319,6 +358,13 @@ def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], r
     if "storage" in tried.verdicts:  # what jobs have besides, and the factory's own test has not
         checks.append(tried.verdicts["storage"].as_check("singularity.storage"))
     return {"data": data, "checks": checks}
+
+
+def _in_time(verdict: Verdict) -> Verdict:
+    """The verdict, or that nothing is known where only the deadline kept a start from its end."""
+    if verdict.status == "timeout" and cut_short(verdict.outcome, RUN_LIMIT_S):
+        return verdict._replace(status="unknown", reason="deadline_reached")
+    return verdict
 
 
 def _modes(tried: Tried) -> Dict[str, Check]:

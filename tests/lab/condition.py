@@ -98,6 +98,7 @@ class Condition:
     bars_wrappers: bool = False  # no other program can be started around the command
     folder: str = WORK  # where the folders of the commands are
     deadline_s: float = 30.0
+    least_deadline_s: float = 0.0  # with less the probe cannot know that a program never answers
     factory_limit_s: float = FACTORY_LIMIT_S
 
     @property
@@ -137,7 +138,8 @@ def _both(one: Condition, two: Condition) -> Condition:
         factory_binary=two.factory_binary if two.factory_binary != ("apptainer",) else one.factory_binary,
         bars_wrappers=one.bars_wrappers or two.bars_wrappers,
         folder=two.folder if two.folder != WORK else one.folder,
-        deadline_s=min(one.deadline_s, two.deadline_s),
+        deadline_s=max(min(one.deadline_s, two.deadline_s), one.least_deadline_s, two.least_deadline_s),
+        least_deadline_s=max(one.least_deadline_s, two.least_deadline_s),
         factory_limit_s=min(one.factory_limit_s, two.factory_limit_s),
     )
 
@@ -152,9 +154,22 @@ def seccomp(denied: str) -> tuple[str, ...]:
     return ("{LAB_PYTHON}", "{LAB_TOOLS}/seccomp.py", "--deny", denied, "--")
 
 
+CONFIG_FILE = ("--config", "/lab/glidein_config")
+
+
 def configured(name: str, value: str, about: str) -> Condition:
     """One setting of apptainer.conf."""
     return Condition(about, touches=touching("configuration"), prepare=f"configure '{name}' '{value}'")
+
+
+def refusing(name: str, value: str, about: str) -> Condition:
+    """A setting of apptainer.conf by which the probe's own image is refused: the glidein's decides."""
+    return Condition(
+        about,
+        touches=touching("configuration", "image"),
+        prepare=f"configure '{name}' '{value}'; glidein_config SINGULARITY_IMAGES_DICT \"default:$IMAGE\"",
+        probe_arguments=CONFIG_FILE,
+    )
 
 
 def binary(about: str, script: str, **fields: Any) -> Condition:  # noqa: ANN401  fields of Condition

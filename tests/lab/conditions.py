@@ -1,7 +1,10 @@
 """What can be wrong on a node, as data: each condition is made for real inside throw-away namespaces."""
 
+from typing import Any
+
 from tests.lab import installations, surroundings
 from tests.lab.condition import (
+    CONFIG_FILE,
     DROP,
     HANG,
     HUNG_DEADLINE_S,
@@ -14,6 +17,7 @@ from tests.lab.condition import (
     hung,
     limited,
     own_limits,
+    refusing,
     seccomp,
     touching,
 )
@@ -28,7 +32,6 @@ kill $holder; wait $holder 2> /dev/null
 {DROP} "$@" 9<&-
 """
 VERSION_IS_FINE = '[ "$1" = --version ] && { echo apptainer version 1.4.5; exit 0; }'
-CONFIG_FILE = ("--config", "/lab/glidein_config")
 MASKED_AS_BY_DOCKER = """
 for path in /proc/kcore /proc/keys /proc/timer_list /proc/acpi /proc/scsi; do
     if [ -d $path ]; then mount -t tmpfs -o ro lab-mask $path
@@ -50,6 +53,29 @@ exec "$APPTAINER" -q exec --bind /usr,/etc,/var/lib,/lab,/scratch,/reports,/var/
 END
 """
 OASIS, CMS = "oasis.opensciencegrid.org", "cms.cern.ch"
+# GlideinWMS: singularity_locate_bin tests one program after the other with the start that is to be made.
+SEARCH = """
+for program in @ORDER@; do
+    [ -e "$program" ] && map=$("$program" "$@") && [ "$map" ] && echo "$map" && exit 0
+done
+exit 1
+"""
+OSG_BIN = f"/cvmfs/{OASIS}/mis/singularity/bin"
+ORDER = f"{OSG_BIN}/apptainer {OSG_BIN}/singularity $(command -v apptainer)".split(maxsplit=2)
+SEARCHED = ("bash", "-c", SEARCH.replace("@ORDER@", " ".join(ORDER)), "glidein")
+SEARCHED_LAST = ("bash", "-c", SEARCH.replace("@ORDER@", " ".join(ORDER[::-1])), "glidein")
+
+
+def osg(about: str, prepare: str, search: tuple[str, ...] = SEARCHED, **fields: Any) -> Condition:  # noqa: ANN401  fields
+    """OSG's folder of binaries, $osg, filled by `prepare`."""
+    return Condition(
+        about,
+        touches=touching("cvmfs", "binary", "options"),
+        prepare=f"osg={OSG_BIN}; mkdir -p $osg\n{prepare}",
+        factory_binary=search,
+        **fields,
+    )
+
 
 CONDITIONS: dict[str, Condition] = {
     "root": Condition(
@@ -312,7 +338,7 @@ CONDITIONS: dict[str, Condition] = {
         probe_arguments=CONFIG_FILE,
     ),
     # --- apptainer.conf ---
-    "config-no_sandbox": configured("allow container dir", "no", "apptainer.conf forbids sandbox images"),
+    "config-no_sandbox": refusing("allow container dir", "no", "apptainer.conf forbids sandbox images"),
     "config-no_sif": configured("allow container sif", "no", "apptainer.conf forbids SIF images"),
     "config-no_binds": configured("user bind control", "no", "apptainer.conf forbids binds"),
     "config-no_proc": configured("mount proc", "no", "apptainer.conf mounts no /proc"),
@@ -320,7 +346,7 @@ CONDITIONS: dict[str, Condition] = {
     "config-no_user_ns": configured("allow user ns", "no", "apptainer.conf forbids user namespaces"),
     "config-no_loop": configured("max loop devices", "0", "apptainer.conf allows no loop device"),
     "config-no_setuid": configured("allow setuid", "no", "apptainer.conf forbids setuid"),
-    "config-paths": configured("limit container paths", "/usr", "images are allowed elsewhere only"),
+    "config-paths": refusing("limit container paths", "/usr", "images are allowed elsewhere only"),
     "config-no_layer": Condition(
         "apptainer.conf has neither overlay nor underlay",
         touches=touching("configuration"),
@@ -333,11 +359,14 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "config-garbled": configured("allow setuid", "perhaps", "apptainer.conf cannot be read"),
     # --- binaries that are none ---
-    "binary-hangs": binary("the binary never answers", "exec sleep 1000", deadline_s=20.0, factory_limit_s=2.0),
+    "binary-hangs": binary(
+        "the binary never answers", "exec sleep 1000", deadline_s=20.0, least_deadline_s=20.0, factory_limit_s=2.0
+    ),
     "binary-hangs-and-forks": binary(
         "the binary ignores SIGTERM, leaves its session and never answers",
         f"trap '' TERM; {VERSION_IS_FINE}; setsid sleep 1000 & sleep 1000 & wait",
-        deadline_s=HUNG_DEADLINE_S,
+        deadline_s=26.0,
+        least_deadline_s=26.0,
         factory_limit_s=2.0,
     ),
     "binary-fatal-exit_0": binary(
@@ -406,6 +435,34 @@ mkdir /lab/allowed; cp -a "$IMAGE" /lab/allowed/busybox
 configure 'limit container paths' "$IMAGE,/lab/allowed"
 """,
         probe_arguments=("--image", "/lab/allowed/busybox"),
+    ),
+    "images-only_there-by_dict": Condition(
+        "apptainer.conf allows images in the jobs' folder only, and the glidein's configuration names one",
+        touches=touching("configuration", "image"),
+        prepare="""
+mkdir /lab/allowed; cp -a "$IMAGE" /lab/allowed/busybox
+configure 'limit container paths' "$IMAGE,/lab/allowed"
+glidein_config SINGULARITY_IMAGES_DICT "rhel7:/no/such/image,default:/lab/allowed/busybox"
+""",
+        probe_arguments=CONFIG_FILE,
+    ),
+    # --- the search order: OSG's own binary on CVMFS beside that on PATH ---
+    "osg-good": osg("OSG's own binary is there", 'ln -s "$APPTAINER" "$osg/singularity"'),
+    "osg-good-last": osg(
+        "OSG's own binary is there, and comes last, for the entry says SINGULARITY_BIN=PATH",
+        'ln -s "$APPTAINER" "$osg/singularity"; glidein_config SINGULARITY_BIN PATH',
+        SEARCHED_LAST,
+        probe_arguments=CONFIG_FILE,
+    ),
+    "osg-fatal": osg(
+        "OSG's own binary is there, and starts nothing",
+        f"program \"$osg/apptainer\" <<'END'\n#!/bin/sh\n{VERSION_IS_FINE}; echo 'FATAL:   no' >&2; exit 255\nEND",
+    ),
+    "osg-hung": hung(
+        "OSG's repository does not answer, and a glidein looks there first",
+        f"/cvmfs/{OASIS}",
+        "cvmfs",
+        factory_binary=SEARCHED,
     ),
     **installations.CONDITIONS,
     **surroundings.CONDITIONS,

@@ -7,7 +7,7 @@ over the node's /usr, /etc and /var/lib, where packages have theirs.
 
 from typing import Any
 
-from tests.lab.condition import Condition, configured, touching
+from tests.lab.condition import Condition, configured, refusing, touching
 
 SETUID = r"""
 layer() {  # FOLDER LAYERS: their files are seen in the folder, too
@@ -109,8 +109,8 @@ CONDITIONS: dict[str, Condition] = {
         touches=touching("privileges", "user"),
         before_user=("setpriv", "--bounding-set=-sys_admin"),
     ),
-    "config-owners": configured("limit container owners", "nobody", "images have to belong to a certain user"),
-    "config-groups": configured("limit container groups", "nogroup", "images have to belong to a certain group"),
+    "config-owners": refusing("limit container owners", "nobody", "images have to belong to a certain user"),
+    "config-groups": refusing("limit container groups", "nogroup", "images have to belong to a certain group"),
     "config-kernel_squashfs": configured("allow setuid-mount squashfs", "yes", "SIF images are mounted by the kernel"),
     "module-singularity": module(
         "Apptainer is behind the module singularity", "modulefile singularity 'prepend-path PATH /lab/module/bin'"
@@ -127,7 +127,8 @@ modulefile singularity 'prepend-path PATH /lab/module/bin'
 """,
     ),
     "module-hangs": module(
-        "the module never loads", "modulefile singularitypro 'exec sleep 1000'", deadline_s=20.0, factory_limit_s=1.0
+        "the module never loads", "modulefile singularitypro 'exec sleep 1000'", deadline_s=20.0, least_deadline_s=20.0,
+        factory_limit_s=1.0,
     ),
     "newuidmap-missing": subuid(
         "the user has subordinate ids, and newuidmap is not installed",

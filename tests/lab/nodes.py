@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
 from tests.lab.condition import Condition, combined
-from tests.lab.conditions import CMS, OASIS
+from tests.lab.conditions import CMS, OASIS, OSG_BIN
 from tests.lab.conditions import CONDITIONS as CONDITIONS_BY_NAME
 from tests.lab.laboratory import Laboratory, Observation
 
@@ -103,6 +103,7 @@ def no_sif(reason: str) -> dict[str, Said]:
 
 NO_FUSE = no_sif("fuse_device_denied")
 
+OSG_CHECK = f"runtimes.{OSG_BIN}/singularity"
 USERNS = "GLIDEIN_SINGULARITY_OPTS=--userns"
 
 
@@ -249,6 +250,7 @@ NODES: dict[str, Node] = {
     "config-no_setuid": works("config-no_setuid", features=SIF_TOO),
     "config-paths": fails("sif_disallowed_by_config", "config-paths"),
     "config-images_only_there": works("images-only_there", images={"/lab/allowed/busybox": OK}),
+    "config-images_by_dict": works("images-only_there-by_dict", images={"/lab/allowed/busybox": OK}),
     "config-no_layer": works(
         "config-no_layer", features={"bind_new_path": ("fail", "no_overlay_or_underlay"), "sandbox": OK}
     ),
@@ -324,6 +326,11 @@ NODES: dict[str, Node] = {
         features={"fakeroot": ("fail", "newuidmap_missing"), "cgroups": ("fail", "cgroup_denied")},
     ),
     "fakeroot-root_mapped": fails("bind_ignored_by_config", "config-no_binds", "subuid-none", features={"fakeroot": OK}),
+    # --- the search order ---
+    "osg-before-broken": works("osg-good", "binary-fatal-exit_0", checks={OSG_CHECK: OK}),
+    "osg-after-broken": works("osg-good-last", "binary-fatal-exit_0", checks={OSG_CHECK: OK}),
+    "osg-broken": works("osg-fatal"),
+    "osg-hung": fails("cvmfs_hung", "osg-hung", cvmfs={OASIS: ("timeout", "cvmfs_hung")}, complete=None),
     # --- what is around a start: binds, the environment, a script around the binary ---
     "bind-hung": fails("bind_hung", "bind-hung", checks={"host.binds./hung/bind": ("timeout", "bind_hung")}),
     "storage": works("storage", checks={"singularity.storage": OK}),
