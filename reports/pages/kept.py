@@ -82,6 +82,10 @@ class Kept:
                     self._making.pop(forgotten, None)
             return made
         finally:
+            with self._lock:
+                # A question that failed leaves nothing behind: its keys are whatever strangers ask for.
+                if key not in self._answers and self._making.get(key) is making:
+                    del self._making[key]
             making.release()
 
 

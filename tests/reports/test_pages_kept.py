@@ -107,6 +107,15 @@ def test_a_question_that_fails_is_asked_again(store: Store):
     assert kept.ask("it", lambda: 1) == 1
 
 
+def test_questions_that_fail_leave_nothing_behind(store: Store):
+    kept = Kept(store)
+    for number in range(50):
+        with pytest.raises(ZeroDivisionError):
+            kept.ask(number, lambda: 1 // 0)
+    assert not kept._making  # what grew is nowhere else to be seen
+    assert kept.ask(0, lambda: 1) == 1
+
+
 def test_collections_of_garbage_pass_over_answers_that_took_long(store: Store):
     clock = Clock()
     kept = Kept(store, clock)
