@@ -20,9 +20,20 @@ class NotTold(SiteDbError):
     """A command or webhook did not take a change: it will be told again."""
 
 
-def by_command(line: str) -> Tell:
-    """Run a command with the change on its standard input; exit code 0 means that it took it. No shell is involved."""
+def words_of(line: str) -> list[str]:
+    """The program and its arguments, as a shell would part them. Raises ValueError for open quotes, or for nothing."""
     words = shlex.split(line)
+    if not words:
+        raise ValueError("no command")
+    return words
+
+
+def by_command(line: str) -> Tell:
+    """Run a command with the change on its standard input; exit code 0 means that it took it. No shell is involved.
+
+    Raises ValueError as words_of does.
+    """
+    words = words_of(line)
 
     def tell(body: bytes) -> None:
         try:
@@ -41,7 +52,10 @@ def by_webhook(url: str) -> Tell:
             headers = {"Content-Type": "application/json"}
             requests.post(url, data=body, headers=headers, timeout=_TIMEOUT_S).raise_for_status()
         except requests.RequestException as error:
-            raise NotTold(f"The webhook failed: {error}.", "The change is told again at the next run.") from error
+            # Not its text: that has the URL, which is often the secret itself.
+            status = f", HTTP {error.response.status_code}" if error.response is not None else ""
+            what = f"The webhook failed: {type(error).__name__}{status}."
+            raise NotTold(what, "The change is told again at the next run.") from None
 
     return tell
 

@@ -31,12 +31,23 @@ class Since(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
         return found if found.tzinfo else found.replace(tzinfo=utc_now().tzinfo)
 
 
+def _command(_context: click.Context, _parameter: click.Parameter, line: str | None) -> str | None:
+    try:
+        if line is not None:
+            telling.words_of(line)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}: give a command as for a shell, with its quotes closed") from error
+    return line
+
+
 @click.command()
 @click.option("--since", type=Since(), help="Only what was seen since then: 2026-11-20, 7d, 12h.")
 @click.option("--entry", metavar="NAME", help="Only this entry.")
 @click.option("--site", metavar="NAME", help="Only this site.")
 @click.option("--capability", metavar="NAME", help="Only this capability.")
-@click.option("--call", metavar="COMMAND", help="Give each confirmed change that was not told yet to a command.")
+@click.option(
+    "--call", metavar="COMMAND", callback=_command, help="Give each confirmed change that was not told yet to a command."
+)
 @click.option("--webhook", metavar="URL", help="POST each confirmed change that was not told yet.")
 @common_options
 @_session

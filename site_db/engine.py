@@ -34,8 +34,11 @@ def open_engine(url: str) -> Engine:
     remedy = "Give a URL such as sqlite:////srv/site-db/site.db or postgresql+psycopg://user@host/name."
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise DatabaseUnavailable(f"{url!r} names no database: {error}", remedy) from error
+    except (ArgumentError, ValueError):
+        # Neither the URL nor what the parser says of it: both may hold a password.
+        scheme = url.partition("://")[0] if "://" in url else ""
+        what = f"A URL {scheme}://..." if scheme.replace("+", "").isalnum() else "The text"
+        raise DatabaseUnavailable(f"{what} that was given is none of a database.", remedy) from None
     driver = _DRIVERS.get(parsed.drivername.partition("+")[0])
     if driver is None:
         raise DatabaseUnavailable(f"{parsed.drivername}: only SQLite and PostgreSQL can be used.", remedy)

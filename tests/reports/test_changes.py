@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from reports.cli import cli
 from reports.telling import NotTold, by_command, by_webhook, tell_all
 from site_db.changes_views import untold_changes
 from site_db.store import Store
@@ -58,3 +60,17 @@ def test_a_webhook_that_does_not_answer_leaves_the_change_untold(changed: Store)
     with pytest.raises(NotTold):
         tell_all(changed, [by_webhook("http://127.0.0.1:9/")], NOW)
     assert len(untold_changes(changed)) == 1
+
+
+def test_an_error_of_a_webhook_does_not_tell_its_address(changed: Store) -> None:
+    with pytest.raises(NotTold, match="ConnectionError") as raised:
+        tell_all(changed, [by_webhook("http://127.0.0.1:9/services/T0/SECRET")], NOW)
+    assert "SECRET" not in f"{raised.value}{raised.value.remedy}"
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("line", ["a 'b", "", "  "])
+def test_a_command_that_is_none_is_wrong_use(line: str) -> None:
+    result = CliRunner().invoke(cli, ["changes", "--call", line])
+    assert result.exit_code == 2
+    assert "give a command" in result.output
