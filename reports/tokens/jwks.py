@@ -60,6 +60,7 @@ def fetch_keys(source: Source) -> KeySet:
     """The keys of an issuer. Blocks, at most about 30 s. Raises NoKeys."""
     with requests.Session() as session:
         session.verify = source.ca_file or True
+        session.auth = _no_password
         document = _json(session, source.jwks_url or _key_set_url(session, source))
     found = KeySet(_usable(document, source))
     if not found.keys:
@@ -101,7 +102,9 @@ def _json(session: requests.Session, url: str) -> dict[str, Any]:
 def _get(session: requests.Session, url: str) -> bytes:
     """The body of an answer 200: no redirect, bounded in size and in time, also where it comes byte by byte."""
     end = time.monotonic() + _TOTAL_S
-    with session.get(url, stream=True, allow_redirects=False, timeout=(_CONNECT_S, _CONNECT_S)) as answer:
+    # `verify` once more: else REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE go before the session's.
+    options: dict[str, Any] = {"verify": session.verify, "timeout": (_CONNECT_S, _CONNECT_S)}
+    with session.get(url, stream=True, allow_redirects=False, **options) as answer:
         if answer.status_code != 200:
             raise NoKeys(f"{url}: HTTP {answer.status_code}", "")
         body = b""
@@ -112,6 +115,11 @@ def _get(session: requests.Session, url: str) -> bytes:
             if time.monotonic() > end:
                 raise NoKeys(f"{url}: the answer takes longer than {_TOTAL_S:g} s", "")
         return body
+
+
+def _no_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """In the place of a password out of ~/.netrc, which would be sent to whoever answers."""
+    return request
 
 
 def _usable(document: dict[str, Any], source: Source) -> Iterator[Key]:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from reports.authorization import Refused
@@ -276,3 +278,21 @@ def test_claims_of_any_form_are_read_without_harm():
             found = asyncio.run(checked.verify(issuer.token(**{"scope": value, "wlcg.groups": value})))
             assert found.scopes <= {"x", "y"}
             assert json.dumps(sorted(found.groups))
+
+
+def test_the_environment_chooses_neither_authorities_nor_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine tokens.example.org login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    sent: list[tuple[object, object]] = []
+
+    def send(_adapter: object, request: requests.PreparedRequest, verify: object, **_options: object) -> None:
+        sent.append((verify, request.headers.get("Authorization")))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    with pytest.raises(NoKeys):
+        fetch_keys(Source("https://tokens.example.org", ca_file="/own/ca.pem"))
+    assert sent == [("/own/ca.pem", None)] * 2
