@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from site_db.configuration.model import BrokenFile, Entry, Parsed, Problem, Setting
+from site_db.configuration.yaml_size import YamlSize
 
 COMMON = "common_entry_fields"
 _ENTRY_LIMIT = 100_000
@@ -141,6 +142,7 @@ def parse_autoconf(data: bytes, file: str, sources: Sources) -> Parsed:
     document = load_yaml(data, file) or {}
     problems: list[Problem] = []
     entries: dict[str, Entry] = {}
+    size = YamlSize(file)
     for item in located:
         site, gatekeeper, section, name = item.path
         own = _own(document, item.path)
@@ -149,6 +151,7 @@ def parse_autoconf(data: bytes, file: str, sources: Sources) -> Parsed:
         if name in entries:
             text = f"entry {name} stands in this file twice; the factory's XML would hold both, the last counts"
             problems.append(Problem(place_of(item.key, file), text))
+        size.add(own, _find(document, (site, COMMON)), _collected(item.path, sources), sources.defaults)
         merged = merge(item.path, own, document, sources)
         lines = {kind: _key_lines(item.node, kind) for kind in ("attrs", "submit_attrs")}
         entries[name] = Entry(
@@ -168,9 +171,8 @@ def merge(
     path: tuple[str, str, str, str], own: Mapping[str, Any], document: Mapping[str, Any], sources: Sources
 ) -> dict[str, Any]:
     """What the generator makes of one entry."""
-    site, gatekeeper, section, _ = path
-    common = _find(document, (site, COMMON))
-    collected = _find(sources.collected, (site, gatekeeper, section, "DEFAULT_ENTRY"))
+    site = path[0]
+    common, collected = _find(document, (site, COMMON)), _collected(path, sources)
     merged = update(_copy(common), own) if isinstance(common, Mapping) else _copy(own)
     _append_values(merged, collected)
     if isinstance(collected, Mapping):
@@ -183,6 +185,10 @@ def merge(
     # The generator writes this one into every entry, whatever was said.
     merged.setdefault("attrs", {})["GLIDEIN_REQUIRED_OS"] = {"value": "any"}
     return merged
+
+
+def _collected(path: tuple[str, str, str, str], sources: Sources) -> Any:  # noqa: ANN401 - any YAML
+    return _find(sources.collected, (*path[:3], "DEFAULT_ENTRY"))
 
 
 def _append_values(merged: dict[str, Any], collected: Any) -> None:  # noqa: ANN401 - any YAML

@@ -154,6 +154,25 @@ def test_a_broken_whitelist_is_refused_with_its_place(text: str, place: str) -> 
     assert raised.value.place.startswith(place)
 
 
+def _aliases(depth: int, shape: str) -> str:
+    lines = ["S:", "  common_entry_fields:", "    b0: &b0 {a: 1}"]
+    for number in range(1, depth):
+        below = [shape.format(number=n) + f"*b{number - 1}" for n in range(10)]
+        lines.append(f"    b{number}: &b{number} " + ("{%s}" if shape else "[%s]") % ", ".join(below))
+    return "\n".join([*lines, "  G:", "    sec:", "      E:", "        attrs: {}"])
+
+
+@pytest.mark.parametrize("text", [_aliases(12, "k{number}: "), _aliases(12, ""), "S:\n  G:\n    s:\n      E: &e {attrs: *e}\n"])
+def test_aliases_do_not_unfold_without_bound(text: str) -> None:
+    with pytest.raises(BrokenFile, match=r"unfold to more than|inside of what it refers to"):
+        parse_autoconf(text.encode(), "w.yml", Sources())
+
+
+def test_aliases_are_read() -> None:
+    [entry] = parse_autoconf(_aliases(3, "k{number}: ").encode(), "w.yml", Sources()).entries
+    assert entry.name == "E"
+
+
 def test_topology_gives_resources_and_sites_without_any() -> None:
     files = {
         ("Uni", "Site", "SITE.yaml"): b"Country: Sweden",
