@@ -41,9 +41,10 @@ def _no_cvmfs() -> Report:
     return _with(cvmfs__kind="none")
 
 
-def _without_fuse() -> Report:
+def _sif(status: str, reason: str | None, mode: str = "unprivileged") -> Report:
     report = _no_cvmfs()
-    report["singularity"]["features"]["sif"] = check("singularity.features.sif", "fail", "fuse_device_missing")
+    report["singularity"]["features"]["sif"] = check("singularity.features.sif", status, reason)
+    report["singularity"]["mode"] = mode
     return report
 
 
@@ -76,7 +77,13 @@ def _from(place: str) -> Report:
         ({}, [_with(host__arch="aarch64")], {"images_not_of_architecture": (1, 1)}),
         ({"SINGULARITY_IMAGES_DICT": "default:/x"}, [_with(host__arch="aarch64")], {"images_not_of_architecture": (1, 1)}),
         ({}, [_no_cvmfs()], {"cvmfsexec_needed": (1, 1)}),
-        ({}, [_without_fuse()], {}),
+        ({}, [_no_cvmfs(), _sif("fail", "fuse_device_missing")], {"cvmfsexec_needed": (1, 2)}),
+        ({}, [_no_cvmfs(), _sif("fail", "sif_converted_to_sandbox")], {"cvmfsexec_needed": (1, 2)}),
+        ({}, [_sif("skipped", "over_budget")], {}),
+        ({}, [_sif("fail", "sif_disallowed_by_config")], {}),
+        ({}, [_sif("fail", "squashfuse_missing")], {}),
+        ({}, [_sif("unknown", None)], {}),
+        ({}, [_sif("ok", None, "privileged")], {}),
         ({"GLIDEIN_USE_CVMFSEXEC": "1"}, [_with()], {"cvmfsexec_needless": (1, 1)}),
         ({"GLIDEIN_USE_CVMFSEXEC": "1"}, [_no_cvmfs()], {}),
         ({"GLIDEIN_CVMFS": "REQUIRED", "GLIDEIN_USE_CVMFSEXEC": "1"}, [_no_cvmfs()], {"cvmfs_claimed": (1, 1)}),
