@@ -63,6 +63,7 @@ CASES = [
     Case("entries check", "--fail-on never"),
     Case("entries propose", ENTRY),
     Case("entries apply", "{folder}/10.xml --min-confidence low"),
+    Case("entries forget", "{folder}/10.xml"),
     Case("images import", "{folder}/docker_images.txt"),
     Case("images add", f"{IMAGE} --declare arch=x86_64"),
     Case("images inspect", "{folder}/image"),
@@ -91,7 +92,7 @@ CASES = [
     Case("completion", "bash"),
 ]
 # What has no answer to render, and why.
-WITHOUT_ANSWER = {"serve": "runs until it is stopped"}
+WITHOUT_ANSWER = {"serve": "runs until it is stopped", "worker": "runs until it is stopped"}
 
 Run = Callable[..., Result]
 
