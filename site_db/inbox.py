@@ -30,9 +30,9 @@ _SEGMENT_BYTES = 32 * 1024 * 1024
 _GROUP_REPORTS = 500
 _RECORDED_AT_ONCE = 2000
 _PAUSE_S = 1.0
-# The recorder rests between small groups, which cost as much as large ones: so long at least, then twice as long as the
-# last group took. With few reports kept their senders wait until the database has them.
-_REST_S, _LONGEST_REST_S = 0.05, 0.5
+# While much comes the recorder rests between groups, as many times as long as the last took: a small group costs nearly as
+# much as a large one. Of few reports the senders wait until the database has them, and it does not rest.
+_REST_TIMES, _LONGEST_REST_S = 3, 1.0
 _FEW_REPORTS = 2
 _LOCK_NAME = "lock"
 
@@ -279,13 +279,14 @@ class Inbox:
                     return
             else:
                 self._done(group)
-                self._rest(time.monotonic() - began)
+                if sum(kept.frame.reports for kept in group) > _FEW_REPORTS:
+                    self._rest(time.monotonic() - began)
 
     def _rest(self, took_s: float) -> None:
         with self._changed:
             self._changed.wait_for(
                 lambda: self._written or len(self._kept_ids) >= _RECORDED_AT_ONCE,
-                timeout=min(max(_REST_S, 2 * took_s), _LONGEST_REST_S),
+                timeout=min(_REST_TIMES * took_s, _LONGEST_REST_S),
             )
 
     def _next_frames(self) -> list[_Kept]:
