@@ -74,6 +74,40 @@ def test_a_long_string_is_cut_far_below_what_the_startd_loses():
     assert read(line) == "x" * classad.STRING_LIMIT
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], ""),
+        (["a", "b"], "a,b"),
+        (["x" * 996, "yyy"], "x" * 996 + ",yyy"),
+        (["x" * 996, "yyyy"], "x" * 996 + ",..."),
+        (["x" * 997, "y"], "x" * 997 + ",y"),
+        (["x" * 998, "yy"], "..."),
+        (["x" * 1001], "..."),
+        ([f"repository-{number:03d}.example.org" for number in range(60)], None),
+    ],
+)
+def test_a_list_is_cut_between_names_and_says_so(names: list[str], expected: str | None):
+    text = classad.listed(names)
+    assert len(text) <= classad.STRING_LIMIT
+    if expected is None:
+        *whole, dots = text.split(",")
+        assert (whole, dots) == (names[: len(whole)], "...")
+    else:
+        assert text == expected
+
+
+def test_a_report_with_more_repositories_than_fit_names_whole_ones():
+    report = sample_report("healthy")
+    names = [f"repository-{number:03d}.example.org" for number in range(60)]
+    row = {"reason": "cvmfs_hung", "revision": None}
+    rows = [dict(row, name=name, status=status) for name in names for status in ("ok", "timeout")]
+    report["cvmfs"]["repositories"] = rows
+    found = classad.attributes(report)
+    assert set(str(found["PROBE_CVMFS_OK"]).split(",")) <= {*names, "..."}
+    assert set(str(found["PROBE_CVMFS_FAILED"]).split(",")) <= {*(name + ":cvmfs_hung" for name in names), "..."}
+
+
 @given(st.text(st.characters(exclude_categories=[])))
 def test_any_string_is_one_good_line(text: str):
     line = "A = " + classad.quote(text)

@@ -35,6 +35,22 @@ def test_what_is_not_known_is_not_published():
     assert None not in found.values()
 
 
+@pytest.mark.parametrize(
+    ("there", "case", "expected"),
+    [
+        ("foo/bar,singularity/unprivileged", "no_runtime", "foo/bar"),
+        ("foo/bar", "no_runtime", "foo/bar"),
+        ("singularity/unprivileged", "no_runtime", None),
+        ("", "no_runtime", None),
+        ("foo/bar,singularity/fakeroot", "healthy", "foo/bar,singularity/MODE"),
+    ],
+)
+def test_what_other_scripts_provide_stays_whatever_becomes_of_ours(there: str, case: str, expected: str | None):
+    report = sample_report(case)
+    found = published(report, "gwms", GLIDEIN_PROVIDES=there).get("GLIDEIN_PROVIDES")
+    assert found == (expected and expected.replace("MODE", str(report["singularity"]["mode"])))
+
+
 def test_a_node_without_a_runtime_says_no_and_nothing_of_a_version():
     found = published(sample_report("no_runtime"), "gwms")
     assert found["HAS_SINGULARITY"] is False

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tests.pythons import SUPPORTED, python
 
 ROOT = Path(__file__).parents[2]
+PLACES = "/usr/bin/python3 /usr/libexec/platform-python"
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh"), "bash": ("bash",)}
 
 # Stands in for the probe's command line: says what it was started with.
@@ -29,6 +30,7 @@ def main():
         "python": "%d.%d" % sys.version_info[:2], "arguments": sys.argv[1:], "pid": os.getpid(),
         "stdin": sys.stdin.read(), "site": not flags.no_site, "bytecode": not flags.dont_write_bytecode,
         "payload": minimal_image.payload(os.uname().machine)[:4].decode("latin-1"),
+        "libraries": os.environ.get("LD_LIBRARY_PATH"), "path_known": bool(sys.executable),
     }))
     return 7
 
@@ -44,7 +46,21 @@ add_condor_vars_line() { echo "$@" >> "$condor_vars_file"; }
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def system_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the program looks for the system's own Python; /usr/bin in the one that ships."""
+    return tmp_path_factory.mktemp("system")
+
+
+@pytest.fixture
+def system(system_folder: Path) -> Iterator[Path]:
+    """That folder, empty."""
+    yield system_folder
+    for path in system_folder.iterdir():
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, system_folder: Path) -> Path:
     """A single file, built from a tree whose command line is the stand-in, in a folder whose name has a blank."""
     tree = tmp_path_factory.mktemp("a tree")
     shutil.copytree(ROOT / "scripts", tree / "scripts")
@@ -52,6 +68,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("__init__.py", "version.py", "minimal_image.py", "packed.py"):
         shutil.copy(ROOT / "probe" / name, tree / "probe" / name)
     (tree / "probe/cli.py").write_text(CLI)
+    preamble = (tree / "scripts/preamble.sh").read_text()
+    assert f"'{PLACES}'" in preamble
+    there = f"'{system_folder}/python3 {system_folder}/platform-python'"
+    (tree / "scripts/preamble.sh").write_text(preamble.replace(f"'{PLACES}'", there))
     subprocess.run([tree / "scripts/build-probe"], check=True, timeout=60)
     return tree / "dist/singularity-probe"
 
@@ -113,17 +133,78 @@ def test_every_shell_becomes_python(program: Path, path: Path, shell: list[str])
     assert (answer.returncode, json.loads(answer.stdout)["arguments"]) == (7, ["x"])
 
 
-def test_gwms_python_comes_first_and_a_numbered_python_will_do(program: Path, path: Path):
+def test_a_numbered_python_will_do(program: Path, path: Path):
     add_link(path, "python3.11", python("3.11"))
     assert json.loads(run([program], path).stdout)["python"] == "3.11"
-    add_script(path, "gwms-python", f'exec {python("3.9")} "$@"')
-    assert json.loads(run([program], path).stdout)["python"] == "3.9"
 
 
-def test_a_gwms_python_that_is_python_2_is_passed_over(program: Path, path: Path):
-    add_link(path, "gwms-python", python("2.7"))
-    add_link(path, "python", python("3.9"))
-    assert json.loads(run([program], path).stdout)["python"] == "3.9"
+@pytest.mark.parametrize(("there", "expected"), [("python3", "3.9"), ("platform-python", "3.9"), ("python3.9", "3.11")])
+def test_the_systems_python_comes_before_any_name(
+    program: Path, path: Path, system: Path, shell: list[str], there: str, expected: str
+):
+    add_link(path, "python3", python("3.11"))
+    add_link(system, there, python("3.9"))
+    assert json.loads(run([*shell, program], path).stdout)["python"] == expected
+
+
+def test_the_glideins_own_python_comes_before_the_systems(program: Path, path: Path, system: Path, tmp_path: Path):
+    add_link(system, "python3", python("3.11"))
+    own = tmp_path / "its own"
+    own.mkdir()
+    names = f"{own}:{path}"
+    assert json.loads(run([program], path, GWMS_PATH=names).stdout)["python"] == "3.11"
+    add_script(own, "gwms-python", f'exec {python("3.9")} "$@"')
+    assert json.loads(run([program], path, GWMS_PATH=names).stdout)["python"] == "3.9"
+    (own / "gwms-python").unlink()
+    add_link(own, "gwms-python", python("2.7"))
+    assert json.loads(run([program], path, GWMS_PATH=names).stdout)["python"] == "3.11"
+
+
+def test_libraries_of_others_keep_no_python_from_starting(program: Path, path: Path, shell: list[str], tmp_path: Path):
+    add_link(path, "python3", python("3.11"))
+    for library in ("libm.so.6", "libpthread.so.0"):
+        (tmp_path / library).write_text("garbage")
+    bare = json.loads(run([*shell, program], path).stdout)
+    assert (bare["libraries"], bare["path_known"]) == (None, True)
+    answer = run([*shell, program], path, LD_LIBRARY_PATH=str(tmp_path))
+    seen = json.loads(answer.stdout)
+    assert (seen["libraries"], seen["path_known"], answer.stderr) == (str(tmp_path), False, "")
+
+
+@pytest.mark.parametrize("name", ["dash", "busybox"])  # bash waits for 15 s before it gives up
+@pytest.mark.parametrize(
+    ("arguments", "code", "stdout"),
+    [
+        (["run"], 3, ""),
+        (["startd-cron"], 0, 'PROBE_STATUS = "probe_error"\n'),
+        (["glidein_config", "main"], 0, 'PROBE_STATUS = "probe_error"\n'),
+    ],
+)
+def test_a_shell_that_cannot_start_a_process_ends_no_glidein(
+    program: Path, path: Path, name: str, arguments: list[str], code: int, stdout: str
+):
+    with program.open() as script:  # that user cannot reach the folder
+        become = ["setpriv", "--reuid=54321", "--clear-groups", "prlimit", "--nproc=1"]
+        answer = subprocess.run(
+            [*become, *SHELLS[name], f"/dev/fd/{script.fileno()}", *arguments],
+            env={"PATH": f"{path}:/usr/bin:/bin", "PROBE_PYTHON": "/bin/true"},
+            pass_fds=[script.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (answer.returncode, answer.stdout) == (code, stdout)
+    assert "could not start a process" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["dash", "busybox"])  # bash forgets its traps before it tries
+def test_what_cannot_be_executed_after_all_ends_no_glidein(program: Path, path: Path, name: str, glidein: Path):
+    remember(glidein, f"{path}/python3\n\n")
+    (path / "python3").write_text("#!/no/such/interpreter\n")
+    (path / "python3").chmod(0o755)
+    command = [f"/bin/{name}", *SHELLS[name][1:], program, glidein / "glidein_config", "main"]
+    answer = run(command, path, GLIDEIN_PERIODIC_SCRIPT="true")
+    assert (answer.returncode, answer.stdout) == (0, 'PROBE_STATUS = "probe_error"\n')
 
 
 @pytest.mark.parametrize(
@@ -149,7 +230,8 @@ def test_probe_python_overrides_the_search(program: Path, path: Path):
 
 
 def test_python_variables_of_the_glidein_do_no_harm(program: Path, path: Path, tmp_path: Path):
-    (tmp_path / "probe.py").write_text("raise SystemExit('the wrong probe')")
+    for name in ("probe", "os", "zlib"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the wrong {name}')")
     add_link(path, "python3", python("3.11"))
     answer = run([program], path, cwd=tmp_path, PYTHONHOME="/nonexistent", PYTHONPATH=str(tmp_path))
     assert answer.returncode == 7
@@ -255,6 +337,13 @@ def test_the_factory_can_name_a_python_in_glidein_config(program: Path, path: Pa
     assert json.loads(answer.stdout)["arguments"] == ["glidein_config", "main"]
 
 
+def test_the_python_that_the_factory_names_comes_before_names_of_path(program: Path, path: Path, glidein: Path):
+    add_link(path, "python3", python("3.11"))
+    with (glidein / "glidein_config").open("a") as config:
+        config.write(f"\nPROBE_PYTHON {python('3.9')}\n")
+    assert json.loads(run([program, "glidein_config", "main"], path, cwd=glidein).stdout)["python"] == "3.9"
+
+
 def test_a_file_that_is_no_glidein_config_is_no_custom_script(program: Path, path: Path, tmp_path: Path):
     (tmp_path / "report.json").write_text('{"ERROR_GEN_PATH ": 1}\n')
     assert run([program, "report.json"], path, cwd=tmp_path).returncode == 3
@@ -263,25 +352,57 @@ def test_a_file_that_is_no_glidein_config_is_no_custom_script(program: Path, pat
 # --- what an earlier run of this glidein found ---
 
 
-@pytest.mark.parametrize(
-    ("content", "owner", "periodic", "expected"),
-    [
-        ("{python}\n", 0, "true", "3.9"),
-        ("{python}\n", 1, "true", "3.11"),
-        ("{python}\n", 0, "false", "3.11"),
-        ("{python}/gone\n", 0, "true", "3.11"),
-        ("/bin/sh\n", 0, "true", "3.11"),
-        ("\0\xff", 0, "true", "3.11"),
-        ("", 0, "true", "3.11"),
-    ],
-)
-def test_a_periodic_run_takes_the_remembered_python_if_it_is_ours_and_there(
-    program: Path, path: Path, shell: list[str], glidein: Path, content: str, owner: int, periodic: str, expected: str
-):
-    add_link(path, "python3", python("3.11"))
+def remember(glidein: Path, content: str) -> Path:
+    """The folder where runs remember things, with this in ``python``."""
     state = glidein / ".singularity-probe"
     state.mkdir(mode=0o700)
-    (state / "python").write_text(content.format(python=python("3.9")))
-    os.chown(state, owner, -1)
-    answer = run([*shell, program, glidein / "glidein_config", "main"], path, GLIDEIN_PERIODIC_SCRIPT=periodic)
-    assert (json.loads(answer.stdout)["python"], answer.stderr) == (expected, "")
+    (state / "python").write_text(content)
+    return state
+
+
+def periodic_python(program: Path, path: Path, shell: list[str], glidein: Path, **environment: str) -> str:
+    """The Python of a periodic run; 3.11 is the one that a search finds."""
+    add_link(path, "python3", python("3.11"))
+    environment.setdefault("GLIDEIN_PERIODIC_SCRIPT", "true")
+    answer = run([*shell, program, glidein / "glidein_config", "main"], path, **environment)
+    assert answer.stderr == ""
+    return str(json.loads(answer.stdout)["python"])
+
+
+@pytest.mark.parametrize(
+    ("content", "periodic", "expected"),
+    [
+        ("{python}\n\n", "true", "3.9"),
+        ("{python}\n\n", "false", "3.11"),
+        ("{python}\n/other/libraries\n", "true", "3.11"),
+        ("{python}\n", "true", "3.11"),
+        ("{python}/gone\n\n", "true", "3.11"),
+        ("/bin/sh\n\n", "true", "3.11"),
+        ("\n/some/libraries\n", "true", "3.11"),
+        ("\0\xff", "true", "3.11"),
+        ("", "true", "3.11"),
+    ],
+)
+def test_a_periodic_run_takes_the_remembered_python_if_it_is_there(
+    program: Path, path: Path, shell: list[str], glidein: Path, content: str, periodic: str, expected: str
+):
+    remember(glidein, content.format(python=python("3.9")))
+    assert periodic_python(program, path, shell, glidein, GLIDEIN_PERIODIC_SCRIPT=periodic) == expected
+
+
+def test_the_remembered_python_goes_with_its_libraries(program: Path, path: Path, shell: list[str], glidein: Path):
+    remember(glidein, f"{python('3.9')}\n/some/libraries\n")
+    assert periodic_python(program, path, shell, glidein, LD_LIBRARY_PATH="/some/libraries") == "3.9"
+
+
+@pytest.mark.parametrize("whose", ["folder", "file", "link"])
+def test_a_python_that_somebody_else_left_there_is_not_taken(
+    program: Path, path: Path, shell: list[str], glidein: Path, whose: str
+):
+    state = remember(glidein, f"{python('3.9')}\n\n")
+    if whose == "link":
+        (state / "python").rename(glidein / "elsewhere")
+        (state / "python").symlink_to(glidein / "elsewhere")
+    else:
+        os.chown(state if whose == "folder" else state / "python", 1, -1)
+    assert periodic_python(program, path, shell, glidein) == "3.11"
