@@ -5,7 +5,7 @@ factory's own; whatever our payload needs besides goes after it.
 """
 
 import shlex
-from typing import Dict, List, Mapping, NamedTuple, Optional
+from typing import Dict, List, Mapping, NamedTuple, Optional, Set
 
 from probe.settings import Settings
 
@@ -65,11 +65,19 @@ def factory_launch(settings: Settings, binary: str, folder: str, binds: List[str
     options += (settings.configured("GLIDEIN_SINGULARITY_OPTS") or "").split()
     if settings.configured("SINGULARITY_DISABLE_PID_NAMESPACES") != "1":
         options.append(PID_OPTION)
-    cleaning = set((settings.configured("GLIDEIN_CONTAINER_ENV") or "clearpaths").split(","))
-    if cleaning & {"clear", "clearall"}:
+    if _cleaning(settings) & {"clear", "clearall"}:
         options.append("--cleanenv")
     global_options = (settings.configured("GLIDEIN_SINGULARITY_GLOBAL_OPTS") or "").split()
-    changes = dict(CLEARED) if cleaning & {"clear", "clearall", "clearpaths"} else {}
+    return Launch(binary, options, binds, global_options, changes(settings))
+
+
+def changes(settings: Settings) -> Dict[str, Optional[str]]:
+    """What a glidein with these settings changes of its environment for a start."""
+    found = dict(CLEARED) if _cleaning(settings) & {"clear", "clearall", "clearpaths"} else {}
     names = (settings.configured("GLIDEIN_CONTAINER_ENV_CLEARLIST") or "").replace(",", " ").split()
-    changes.update((name, CLEARED.get(name)) for name in names)
-    return Launch(binary, options, binds, global_options, changes)
+    found.update((name, CLEARED.get(name)) for name in names)
+    return found
+
+
+def _cleaning(settings: Settings) -> Set[str]:
+    return set((settings.configured("GLIDEIN_CONTAINER_ENV") or "clearpaths").split(","))

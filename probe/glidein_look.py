@@ -105,7 +105,10 @@ def _look_at_all(settings: Any, memory: Optional[Dict[str, Any]], keeper: Keeper
         return Told(report, None, None)
     launch = None
     if findings.get("work_folder", {}).get("data", {}).get("sandbox"):
-        launch = memories.launch_words(report, os.path.join(keeper.folder, "image"))
+        from probe import command_line
+
+        image = os.path.join(keeper.folder, "image")
+        launch = memories.launch_words(report, image, command_line.changes(settings))
     kept = {
         "version": VERSION, "around": memories.surroundings(settings, os.environ, _boot_id()),
         "whole_at": looked.began, "findings": findings,

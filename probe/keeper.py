@@ -218,8 +218,14 @@ def _become(command: "List[str]", writing: int) -> None:
         os.write(1, os.fsencode("\0".join(path for path in traces if not os.path.lexists(path)) + "\n"))
         # Its stderr is for the full look, which comes where this start fails.
         os.closerange(3, 256)
-        os.execv(command[0], command)  # noqa: S606  the command that an earlier run put together
-    except (OSError, ValueError):  # gone meanwhile, or garbage
+        environment = dict(os.environ)
+        while not command[0].startswith("/"):  # what memory.launch_words put before it
+            name, _, value = command.pop(0).partition("=")
+            environment.pop(name, None)
+            if value:
+                environment[name] = value
+        os.execve(command[0], command, environment)  # noqa: S606  the command that an earlier run put together
+    except (OSError, ValueError, IndexError):  # gone meanwhile, or garbage
         pass
     finally:
         os._exit(127)

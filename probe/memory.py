@@ -114,8 +114,11 @@ def remembered(memory: Memory, looked_again: List[str], now: float) -> List[Dict
     return [{"detector": name, "age_s": age_s} for name in memory["findings"] if name not in looked_again]
 
 
-def launch_words(report: Dict[str, Any], image: str) -> Optional[List[str]]:
-    """The glidein's start of our own image, with marks for what differs from run to run; None where none worked."""
+def launch_words(report: Dict[str, Any], image: str, changes: Mapping[str, Optional[str]]) -> Optional[List[str]]:
+    """The glidein's start of our own image, with marks for what differs from run to run; None where none worked.
+
+    Before it stand the changes of the environment: NAME=VALUE, without a value where the name goes.
+    """
     import shlex
 
     command = report["singularity"]["command"]
@@ -126,7 +129,7 @@ def launch_words(report: Dict[str, Any], image: str) -> Optional[List[str]]:
     if not place or not words[place].endswith(":/srv"):
         return None
     words[place] = FOLDER
-    return [*words, image, "/payload", NONCE]
+    return [*(name + "=" + (value or "") for name, value in changes.items()), *words, image, "/payload", NONCE]
 
 
 def save(folder: str, memory: Memory, arch: str) -> None:

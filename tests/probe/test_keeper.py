@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from probe import command_line, memory
 from probe.keeper import FOLDER, NONCE, Keeper, own_folder
+from tests.probe.samples import settings
+from tests.sample_reports import sample_report
 
 
 @pytest.fixture
@@ -62,6 +65,25 @@ def test_the_remembered_start_runs_with_this_runs_folder_and_a_new_nonce(config:
     assert message.split(b"\n")[1].decode() == f"{Path.cwd()}:/srv {nonce}"
     keeper.release()
     assert not (folder / "started").exists()
+
+
+def test_the_remembered_start_has_the_environment_that_trial_starts_have(
+    config: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in command_line.CLEARED:
+        monkeypatch.setenv(name, "/no/such/folder" if name != "LD_PRELOAD" else "")
+    command = "/bin/apptainer exec --home /w:/srv --pwd /srv IMAGE cat /proc/self/uid_map"
+    report = sample_report("healthy", singularity__command=command)
+    words = memory.launch_words(report, "/state/image", command_line.changes(settings()))
+    assert words is not None
+    binary = next(number for number, word in enumerate(words) if word.startswith("/"))
+    remember(folder, *words[:binary], "/usr/bin/env")
+    keeper = Keeper(str(folder), str(config), True)
+    message = keeper.receive("start", 5)
+    assert isinstance(message, bytes)
+    told = dict(line.split("=", 1) for line in message.decode().splitlines() if "=" in line)
+    assert {name: told.get(name) for name in command_line.CLEARED} == command_line.CLEARED
+    keeper.release()
 
 
 @pytest.mark.parametrize("words", [(), ("/no/such/program",), ("", ""), ("/bin/sh", "-c", "exit 3")])

@@ -87,12 +87,13 @@ def test_the_next_start_is_the_glideins_with_our_image():
     command = "/opt/a b/apptainer exec --home '/w x:/srv' --pwd /srv --pid --bind /etc/hosts IMAGE cat /proc/self/uid_map"
     command = command.replace("/opt/a b/", "'/opt/a b/'")
     report = sample_report("healthy", singularity__command=command)
-    words = memory.launch_words(report, "/state/image")
+    words = memory.launch_words(report, "/state/image", {"PATH": "/usr/bin:/bin", "LD_PRELOAD": None})
     assert words == [
+        "PATH=/usr/bin:/bin", "LD_PRELOAD=",
         "/opt/a b/apptainer", "exec", "--home", FOLDER, "--pwd", "/srv", "--pid", "--bind", "/etc/hosts",
         "/state/image", "/payload", NONCE,
     ]  # fmt: skip
-    assert memory.launch_words(sample_report("no_runtime"), "/state/image") is None
+    assert memory.launch_words(sample_report("no_runtime"), "/state/image", {}) is None
 
 
 def test_a_file_is_known_by_inode_time_and_size(tmp_path: Path):
