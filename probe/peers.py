@@ -24,7 +24,7 @@ NAMES = {
         "string", "gwms: privileged, unprivileged or fakeroot",
     ),
     "GWMS_SINGULARITY_STATUS": ("string", "gwms: REQUIRED, PREFERRED or NEVER, of what frontend and factory want"),
-    "GLIDEIN_PROVIDES": ("string", "gwms: singularity/MODE, after what is there already"),
+    "GLIDEIN_PROVIDES": ("string", "gwms: singularity/MODE, after what others provide; where no mode is known, only that"),
     "HAS_UNPRIVILEGED_USER_NAMESPACES": ("string", "gwms: enabled, disabled or unavailable"),
     "SINGULARITY_CAN_USE_SIF": ("boolean", "ospool: SIF images start without being unpacked first"),
     "SINGULARITY_CAN_USE_REGISTRY": ("boolean", "ospool: images of a registry start; only where one was tried"),

@@ -147,6 +147,9 @@ def test_the_names_that_others_match_on_are_published_on_request_with_their_type
     assert ad.eval("PROBE_START") is True
     assert here.config()["HAS_SINGULARITY"] == "True"
     assert "SINGULARITY_CAN_USE_REGISTRY" not in ad
+    here.script("bin/apptainer", "#!/bin/sh\nexit 255\n")
+    here.start()
+    assert here.ad()["GLIDEIN_PROVIDES"] == "other/thing"
 
 
 def test_nothing_of_others_is_published_unasked(glidein: Make):
@@ -160,6 +163,30 @@ def test_the_whole_report_leaves_as_an_attribute_and_as_a_block(glidein: Make):
     ended = here.start()
     assert "[probe:" in ended.stdout
     assert here.ad()["PROBE_REPORT"].startswith("1:")
+
+
+@pytest.mark.parametrize("log", ["/dev/full", "/dev/null"])
+def test_a_log_on_a_full_disk_ends_no_glidein(glidein: Make, log: str):
+    here = glidein(PROBE_DEADLINE="soon", **QUICK)
+    here.script("loud", f'#!/bin/sh\nexec "{here.work}/singularity-probe" "$@" 2>{log} >{log}\n')
+    (here.work / "scripts").write_text("./after main\n./loud main\n")
+    here.start()
+    assert here.order() == ["./after 0", "./loud 0"]
+    assert here.result().findtext("result/status") == "OK"
+    assert here.config()["PROBE_STATUS"] == "ok"
+
+
+def test_no_secret_of_an_image_or_of_the_environment_is_written_anywhere(glidein: Make, tmp_path: Path):
+    here = glidein(PROBE_SPOOL=str(tmp_path / "spool"), PROBE_STDOUT_REPORT="yes", PROBE_REPORT_ATTRIBUTE="yes")
+    environment = {"PROBE_IMAGES": "https://user:s3cr3t@localhost:1/x.sif", "APPTAINER_DOCKER_PASSWORD": "s3cr3t"}
+    told = here.start(**environment)
+    told = told._replace(stdout=told.stdout + here.run_periodically(**environment).stdout)
+    report = reports_in(tmp_path / "spool")[0]
+    assert [row["ref"] for row in report["images"]] == ["https://localhost:1/x.sif"]  # type: ignore[attr-defined]  a list
+    assert "s3cr3t" not in told.stdout + told.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "modules"]
+    assert {"memory.json", "glidein_config"} <= {path.name for path in files}
+    assert [path for path in files if b"s3cr3t" in path.read_bytes()] == []
 
 
 def test_one_run_at_a_time_the_other_tells_what_is_known(glidein: Make):

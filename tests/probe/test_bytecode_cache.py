@@ -11,7 +11,9 @@ import pytest
 from probe import bytecode_cache
 
 
-@pytest.mark.parametrize(("mode", "owner", "taken"), [(0o700, 0, True), (0o777, 0, False), (0o750, 0, False), (0o700, 1, False)])
+@pytest.mark.parametrize(
+    ("mode", "owner", "taken"), [(0o700, 0, True), (0o777, 0, False), (0o750, 0, False), (0o700, 1, False)]
+)
 def test_modules_are_taken_from_a_folder_of_our_own_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, taken: bool
 ):
