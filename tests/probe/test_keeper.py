@@ -1,7 +1,10 @@
 """The child beside a run: what it sends, whom it lets in, and that it never outlives the run."""
 
+import fcntl
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from probe import command_line, memory
 from probe.keeper import FOLDER, NONCE, Keeper, own_folder
 from tests.probe.samples import settings
 from tests.sample_reports import sample_report
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -122,6 +127,66 @@ def test_no_start_joins_one_that_still_hangs(config: Path, folder: Path):
     assert isinstance(message, bytes)
     assert message.startswith(b"none ")
     keeper.release()
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_without_a_process_to_be_had_a_run_ends_well_and_once(tmp_path: Path, left: int):
+    # The first fork fails, or that of the child in the middle.
+    program = f"""
+import os, sys
+from probe import cli
+real, left = os.fork, {left}
+def fork():
+    global left
+    left -= 1
+    if left == 0:
+        raise BlockingIOError(11, "no process left")
+    return real()
+os.fork = fork
+code = cli.main(["{tmp_path}/glidein_config", "main"])
+print("ended", code, flush=True)
+"""
+    (tmp_path / "glidein_config").write_text("X y\n")
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "ended 0\n")
+    assert "Traceback" not in ended.stderr
+    assert ("no process left" if left == 1 else "does not answer") in ended.stderr
+
+
+def test_what_the_start_leaves_in_the_home_is_removed_unless_it_is_in_use(
+    config: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "home"
+    (home / ".singularity").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    script = 'mkdir -p "$HOME/.apptainer" "$HOME/.singularity"; echo "started $0"'
+    remember(folder, "/bin/sh", "-c", script, NONCE)
+    for in_use in (False, True):
+        if in_use:
+            remember(folder, "/bin/sh", "-c", script + '; : >"$HOME/.apptainer/file"', NONCE)
+        keeper = Keeper(str(folder), str(config), True)
+        message = keeper.receive("start", 5)
+        assert isinstance(message, bytes)
+        assert message.split(b"\n")[1].startswith(b"started ")
+        assert (home / ".apptainer").exists() is in_use
+        keeper.release()
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # when the child has ended
+    assert (home / ".singularity").exists()
+
+
+def test_what_the_run_leaves_there_after_the_start_is_removed_at_its_end(
+    config: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    remember(folder, "/bin/echo", NONCE)
+    keeper = Keeper(str(folder), str(config), True)
+    assert keeper.receive("start", 5)
+    (tmp_path / ".apptainer").mkdir()
+    keeper.release()
+    with (folder / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert not (tmp_path / ".apptainer").exists()
 
 
 def test_a_folder_that_others_can_reach_is_not_ours(tmp_path: Path):

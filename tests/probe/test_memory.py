@@ -1,5 +1,6 @@
 """What runs of one glidein remember: when it counts, what has changed, and which start comes next."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def check(identifier: str, status: str = "ok", reason: str | None = None) -> dic
 def remembered(**changes: object) -> dict[str, Any]:
     findings = {"cvmfs": {"data": {}, "checks": [check("cvmfs.a")]}, "host": {"data": {}, "checks": []}}
     kept = {
-        "version": VERSION, "around": {"x": 1}, "whole_at": 1000.0, "findings": findings, "files": {}, "folder": "/w",
+        "version": VERSION, "around": 1, "whole_at": 1000.0, "findings": findings, "files": {}, "folder": "/w",
         "complete": True, "launch": ["/a"], "published": [],
     }  # fmt: skip
     return dict(kept, **changes)
@@ -28,12 +29,13 @@ def remembered(**changes: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("now", "around", "changes", "expected"),
     [
-        (1001.0, {"x": 1}, {}, True),
-        (1099.9, {"x": 1}, {}, True),
-        (1100.0, {"x": 1}, {}, False),
-        (999.0, {"x": 1}, {}, False),
-        (1001.0, {"x": 2}, {}, False),
-        (1001.0, {"x": 1}, {"launch": None}, False),
+        (1001.0, 1, {}, True),
+        (1099.9, 1, {}, True),
+        (1100.0, 1, {}, False),
+        (999.0, 1, {}, False),
+        (1001.0, 2, {}, False),
+        (1001.0, 1, {"launch": None}, False),
+        (1001.0, 1, {"around": {"x": 1}}, False),  # an older version's
     ],
 )
 def test_it_counts_while_it_is_young_and_nothing_around_has_changed(now, around, changes, expected):  # noqa: ANN001  a table's row
@@ -60,7 +62,30 @@ def test_what_a_run_depends_on_comes_back_equal():
     assert once == memory.surroundings(settings, {"PATH": "/bin", "APPTAINER_BIND": "/x"}, "boot")
     assert once != memory.surroundings(settings, {"PATH": "/bin"}, "boot")
     assert once != memory.surroundings(settings, {"PATH": "/bin", "APPTAINER_BIND": "/x"}, "another boot")
-    assert "OTHER" not in once["glidein"]
+    other = settings._replace(glidein={"GLIDEIN_Site": "S", "OTHER": "y"})
+    assert once == memory.surroundings(other, {"PATH": "/bin", "APPTAINER_BIND": "/x"}, "boot")
+    other = settings._replace(glidein={"GLIDEIN_Site": "T"})
+    assert once != memory.surroundings(other, {"PATH": "/bin", "APPTAINER_BIND": "/x"}, "boot")
+
+
+def test_no_value_of_a_variable_or_setting_is_kept():
+    settings = combine("periodic", {"collector": "https://u:hunter2@h"}, {}, None, "", {})
+    assert isinstance(memory.surroundings(settings, {"APPTAINER_DOCKER_PASSWORD": "hunter2"}, "boot"), int)
+
+
+@pytest.mark.parametrize(
+    ("executable", "libraries", "expected"),
+    [("/a/python3", None, "/a/python3\n\n"), ("/a/python3", "/l", "/a/python3\n/l\n"), ("", "/l", "\n/l\n")],
+)
+def test_the_python_is_kept_with_the_libraries_that_it_starts_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str, libraries: str | None, expected: str
+):
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    if libraries:
+        monkeypatch.setenv("LD_LIBRARY_PATH", libraries)
+    memory.save(str(tmp_path), remembered(launch=None), "x86_64")
+    assert (tmp_path / "python").read_text() == expected
 
 
 def test_changes_are_checks_that_answer_otherwise():
