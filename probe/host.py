@@ -109,6 +109,10 @@ class Host:
         """Several attempts side by side, each ``name: [function, argument, ...]`` with the same limit."""
         return workers.call_all(limit_s, calls, at_once)
 
+    def attempt_in_turn(self, limit_s: float, groups: Dict[str, List[List[Any]]]) -> Dict[str, workers.Result]:
+        """Groups of attempts side by side, those of a group in turn in one child: {"value": ..} or {"errno": ..} each."""
+        return self.attempt_all(limit_s, {name: [workers.call_in_turn, calls] for name, calls in groups.items()})
+
     def attempt_each(self, calls: Dict[str, List[Any]], limits_s: Dict[str, float]) -> Dict[str, workers.Result]:
         """Many attempts that seldom hang, each with a limit of its own, in a few children (see relay)."""
         from probe import relay

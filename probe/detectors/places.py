@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 from probe.engine import Findings
 from probe.host import Host, cut_short
 from probe.settings import Settings
-from probe.workers import Result, call_in_turn
+from probe.workers import Result
 
 LOOK_LIMIT_S = 5.0
 
@@ -190,8 +190,8 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     for place in searched:
         groups.setdefault("places." + _folder(place), []).append(place)
     limit_s = host.limit(LOOK_LIMIT_S, 0.3)
-    results = host.attempt_all(
-        limit_s, {name: [call_in_turn, [[look, place, host] for place in group]] for name, group in groups.items()}
+    results = host.attempt_in_turn(
+        limit_s, {name: [[look, place, host] for place in group] for name, group in groups.items()}
     )
     rows = []
     for place in searched:

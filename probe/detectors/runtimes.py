@@ -135,7 +135,8 @@ def _runtime(
     row: Dict[str, Any], outcome: Optional[Outcome], identity_map: Optional[bool], kept_down: Optional[bool]
 ) -> Dict[str, Any]:
     found = row["looked"] or {"starter": None, "configuration": None}
-    status, message = "timeout", "its file system does not answer"
+    message: Optional[str] = "its file system does not answer"
+    status = "timeout"
     reason = "cvmfs_hung" if "/cvmfs/" in _path(row) else "runtime_timeout"
     if row["cut_short"]:
         status, reason = "unknown", "deadline_reached"

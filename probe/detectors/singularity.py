@@ -8,7 +8,7 @@ for a start, it is unknown.
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from probe import alternatives, command_line
+from probe import command_line
 from probe.checks import Check, check
 from probe.command_line import Launch
 from probe.container_trials import LOOK_LIMIT_S, RUN_LIMIT_S, Start, Trials
@@ -35,8 +35,6 @@ NOT_TRIED = {
 }
 # The configuration allows images of certain places, owners or kinds only: ours says nothing then about the glidein's.
 OURS_REFUSED = ("sif_disallowed_by_config", "sandbox_disallowed_by_config")
-# How many of the glidein's images stand for ours.
-MOST_IMAGES = 3
 
 
 class Tried(NamedTuple):
@@ -71,22 +69,6 @@ class Node(NamedTuple):
         folder = self.work["work_folder"]
         return Trials(self.host, folder, lambda: _facts(self.host, self.namespaces, runtime), label, self.early)
 
-    def given_images(self) -> List[str]:
-        """Images that the glidein is configured with, as far as they are there and answer; the default one first."""
-        from probe.detectors import image_places
-        from probe.detectors.cvmfs import mount_dir_of
-
-        mount_dir, keys = mount_dir_of(self.settings), image_places.references(self.settings)
-        names = sorted(keys, key=lambda name: "default" not in keys[name])
-        paths = [
-            image_places.place(name, mount_dir, self.folder)
-            for name in names
-            if not image_places.is_url(name) and "\0" not in name
-        ][: 2 * MOST_IMAGES]
-        calls = {"images.look." + path: [image_places.look, path, mount_dir] for path in paths}
-        looked = [result.value or {} for result in self.host.attempt_all(LOOK_LIMIT_S, calls).values()]
-        return [found["real"] for found in looked if found.get("kind")][:MOST_IMAGES]
-
 
 def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[Findings]:
     """The report's ``singularity``; a first answer is given as soon as the verdict stands."""
@@ -97,19 +79,25 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     early = earlier.get("first_start")
     node = Node(host, settings, earlier["namespaces"], work, folder, scratch, facts["uid"] == 0, early)
     obstacle = _obstacle(earlier["runtimes"], runtimes, scratch, folder)
-    images = None if obstacle or work["sandbox"] else node.given_images()
+    images = None if obstacle or work["sandbox"] else _failed_starts().given_images(node)
     obstacle = obstacle or _no_image(node, images, facts["arch"])
     if obstacle:
         yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
         return
     tried = _search(node, runtimes, images)
     if tried[-1].verdict.ok:
-        yield _findings(settings, tried[-1], [], tried[:-1])
+        yield findings(settings, tried[-1], [], tried[:-1])
         return
     # One that hangs, or of which nothing is known, decides: the glidein may have got no further, or no so far.
     decisive = next((one for one in tried if one.verdict.status != "fail"), tried[0])
-    yield _findings(settings, decisive, [], [])
-    yield _diagnose(node, earlier["runtimes"], decisive)
+    yield findings(settings, decisive, [], [])
+    yield _failed_starts().diagnose(node, earlier["runtimes"], decisive)
+
+
+def _failed_starts() -> Any:
+    from probe.detectors import failed_starts  # a healthy node needs none of it
+
+    return failed_starts
 
 
 def _search(node: Node, runtimes: List[Dict[str, Any]], images: Optional[List[str]]) -> List[Tried]:
@@ -119,8 +107,8 @@ def _search(node: Node, runtimes: List[Dict[str, Any]], images: Optional[List[st
         trials = node.trials(runtime, str(number))
         tried = _try_all_at_once(node, runtime, trials) if node.work["sandbox"] else None
         if tried is None or tried.verdict.reason in OURS_REFUSED:
-            images = node.given_images() if images is None else images
-            tried = _try_given(node, runtime, trials, images, tried)
+            images = _failed_starts().given_images(node) if images is None else images
+            tried = _failed_starts().try_given(node, runtime, trials, images, tried)
         found.append(tried)
         if tried.verdict.status in ("ok", "timeout"):
             break
@@ -202,29 +190,6 @@ def _try_fuse_device() -> Optional[str]:
     return None
 
 
-def _try_given(
-    node: Node, runtime: Dict[str, Any], trials: Trials, images: List[str], refused: Optional[Tried]
-) -> Tried:
-    """The verdict by the glidein's images, where ours cannot be had or is refused."""
-    launch = node.launch(runtime)
-    verdicts = trials.run({image: Start(launch, image, ours=False) for image in images})
-    if refused and not verdicts:
-        message = "{} (none of the glidein's images is known here)".format(refused.verdict.message)
-        return refused._replace(verdict=refused.verdict._replace(status="unknown", message=message))
-    image = next((image for image in images if verdicts[image].ok), images[0])
-    known = {"image": verdicts[image]}
-    if refused:
-        known.update({name: _of_ours(verdict) for name, verdict in refused.verdicts.items()})
-        if refused.verdict.reason == "sandbox_disallowed_by_config":
-            known["sandbox"] = refused.verdict
-    return Tried(runtime, launch, verdicts[image], known, node.as_root, image)
-
-
-def _of_ours(verdict: Verdict) -> Verdict:
-    """What a start of our image tells of others where the place or the owner decides: nothing."""
-    return verdict._replace(status="unknown") if verdict.reason == "sif_disallowed_by_config" else verdict
-
-
 def optimistic_starts(node: Node, runtime: Dict[str, Any]) -> Dict[str, Start]:
     """The start with all that a glidein uses at once, the SIF image and the other mode beside it."""
     launch, sandbox = node.launch(runtime), node.work["sandbox"]
@@ -275,58 +240,7 @@ def _gzip_may_differ(verdicts: Dict[str, Verdict]) -> bool:
     return not zstd.ok and (sandbox.ok or zstd.reason != sandbox.reason)
 
 
-def _diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findings:
-    """After a failure: each feature on its own, and what a factory could configure instead."""
-    launch = tried.launch
-    image = tried.image or node.work["sandbox"]
-    ours = tried.image is None
-    bare = {
-        "sandbox": [],
-        "pid_namespace": ["--pid"],
-        "ipc_namespace": ["--ipc"],
-        "contain": ["--contain"],
-        "workdir": ["--home", node.folder + ":/srv", "--pwd", "/srv"],
-        "bind_new_path": ["--bind", image + ":" + NEW_PATH],
-    }
-    bare.update(EXTRAS)
-    starts = {name: Start(launch.bare(*options), image, ours=ours) for name, options in bare.items()}
-    starts["userns"] = Start(launch.with_options("--userns"), image, ours=ours)
-    possible = alternatives.possible(launch, node.host.environment)
-    for number, choice in enumerate(possible):
-        starts["change:" + str(number)] = Start(choice.launch, image, unset=choice.unset, ours=ours)
-    others = _other_runtimes(runtimes, tried) if tried.runtime["found_by"] == "option" else []
-    for number, runtime in enumerate(others):
-        starts["other:" + str(number)] = Start(launch._replace(binary=runtime["path"]), image, ours=ours)
-    verdicts = node.trials(tried.runtime, "single").run(starts, share=0.3)
-    offered = [
-        _offer(number, choice.change, verdicts["change:" + str(number)]) for number, choice in enumerate(possible)
-    ]
-    for number, runtime in enumerate(others):
-        change: alternatives.Change = {"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": runtime["path"]}
-        offered.append(_offer(len(offered), change, verdicts["other:" + str(number)]))
-    tried = tried._replace(verdict=_blame_variables(tried.verdict, offered), verdicts=dict(verdicts, **tried.verdicts))
-    return _findings(node.settings, tried, offered, [])
-
-
-def _other_runtimes(runtimes: List[Dict[str, Any]], tried: Tried) -> List[Dict[str, Any]]:
-    return [runtime for runtime in runtimes if runtime["status"] == "ok" and runtime is not tried.runtime]
-
-
-def _offer(number: int, change: alternatives.Change, verdict: Verdict) -> Dict[str, Any]:
-    return {"change": change, "check": verdict.as_check("singularity.alternatives." + str(number))}
-
-
-def _blame_variables(verdict: Verdict, offered: List[Dict[str, Any]]) -> Verdict:
-    """Where leaving out variables of the environment is what helps, they are the cause."""
-    for row in offered:
-        names = [name for name, value in row["change"].items() if value is None]
-        if verdict.reason == "runtime_failed" and names and row["check"]["status"] == "ok":
-            message = "it works without {}: {}".format(", ".join(names), verdict.message)
-            return verdict._replace(reason="runtime_options_invalid", message=message)
-    return verdict
-
-
-def _findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], refused: List[Tried]) -> Findings:
+def findings(settings: Settings, tried: Tried, offered: List[Dict[str, Any]], refused: List[Tried]) -> Findings:
     """The report's ``singularity`` and its checks, from what was tried so far."""
     tried = tried._replace(
         verdict=_in_time(tried.verdict), verdicts={name: _in_time(tried.verdicts[name]) for name in tried.verdicts}
