@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.command_line import Launch
 from probe.detectors import image_choice, image_places, image_starts
+from probe.host import Host
 from probe.registry import IMAGE_SETTINGS
 from tests.probe.samples import exited, killed, not_started, settings, timed_out
 
@@ -117,6 +119,23 @@ def test_a_start_of_an_image_is_judged(outcome, status, reason):
     row = image_starts.judge(outcome, NONCE)
     assert (row["status"], row["reason"]) == (status, reason)
     assert (row["message"] is None) == (status == "ok")
+
+
+def test_what_is_pulled_and_unpacked_goes_with_the_work_folder(tmp_path: Path):
+    runtime = tmp_path / "apptainer"
+    runtime.write_text(f"#!/bin/sh\nenv >{tmp_path}/environment\n")
+    runtime.chmod(0o755)
+    launch = Launch(str(runtime), [], [])
+    means = image_starts.Means(launch, launch, "/work", None, "/cvmfs", str)
+    row = dict.fromkeys(("path", "reason", "message", "os", "libc", "arch"))
+    row.update(ref="docker://a.example/b", status="ok", evidence={}, exec_s=None)
+    host = Host({"PATH": "/opt/bin", "LD_LIBRARY_PATH": "/opt/lib", "APPTAINER_CACHEDIR": "/home/x", "HOME": "/home/x"})
+    image_starts.start_all(host, means, [row], 20.0)
+    told = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
+    assert {name: value for name, value in told.items() if value == "/work"} == dict.fromkeys(
+        ("APPTAINER_TMPDIR", "APPTAINER_CACHEDIR", "SINGULARITY_TMPDIR", "SINGULARITY_CACHEDIR"), "/work"
+    )
+    assert (told["PATH"], told.get("LD_LIBRARY_PATH"), told["HOME"]) == ("/usr/bin:/bin", None, "/home/x")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
 
 import errno
 import os
+import time
+from pathlib import Path
 
 import pytest
 
+from probe import binds
 from probe.detectors import scratch
+from probe.host import Host
 from tests.probe.samples import settings
 
 
@@ -80,6 +84,40 @@ def test_a_folder_in_two_roles_is_visited_once_and_each_role_has_its_errno(tmp_p
     missing = scratch.visit(str(tmp_path / "no"), True, True)
     assert missing == {"scratch": {"failed": errno.ENOENT}, "home": {"failed": errno.ENOENT}}
     assert set(scratch.visit(str(tmp_path), False, True)) == {"home"}
+
+
+def looked(tmp_path, bindpath: str) -> tuple[dict[str, object], list[tuple[str, str, str]]]:
+    """The detector's data, and the checks that are not ok, with scratch space in a folder of the test's."""
+    names = {"GLIDEIN_LOCAL_TMP_DIR": str(tmp_path), "GLIDEIN_SINGULARITY_BINDPATH": bindpath}
+    (found,) = scratch.detect(Host({"HOME": str(tmp_path)}), settings(names), {})
+    checks = [(row["id"], row["status"], row["reason"]) for row in found["checks"] if row["status"] != "ok"]
+    return found["data"], checks
+
+
+def test_binds_and_storage_that_are_there_are_told(tmp_path, monkeypatch):
+    (tmp_path / "ceph").mkdir()
+    monkeypatch.setattr(binds, "STORAGE", [str(tmp_path / "hadoop"), str(tmp_path / "ceph")])
+    data, _ = looked(tmp_path, f"{tmp_path}:/data:ro,{tmp_path}/no:/x")
+    assert data["binds"] == [f"{tmp_path}:/data:ro", *[path for path in binds.DEFAULTS if Path(path).exists()]]
+    assert (data["storage"], data["bind_hung"]) == ([str(tmp_path / "ceph")], None)
+
+
+def test_a_bind_or_a_storage_folder_that_hangs_is_named(tmp_path, monkeypatch):
+    visit = scratch.visit
+
+    def hang(path: str, *roles: bool) -> object:
+        return time.sleep(100) if "hung" in path else visit(path, *roles)
+
+    monkeypatch.setattr(scratch, "visit", hang)
+    monkeypatch.setattr(scratch, "LIMIT_S", 0.4)
+    monkeypatch.setattr(scratch, "is_local", lambda _table, path: "hung" not in path)
+    monkeypatch.setattr(binds, "STORAGE", ["/hung/storage"])
+    data, checks = looked(tmp_path, "/hung/bind:/data,/hung/bind/too:/more")
+    assert data["bind_hung"] == "/hung/bind"
+    assert [row for row in checks if row[0].startswith("host.binds.")] == [
+        (f"host.binds.{path}", "timeout", "bind_hung") for path in ("/hung/bind", "/hung/bind/too", "/hung/storage")
+    ]
+    assert data["storage"] == []
 
 
 @pytest.mark.parametrize(("environment", "home"), [({"HOME": "/h"}, "/h"), ({"HOME": ""}, "/root"), ({}, "/root")])
