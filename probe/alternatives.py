@@ -3,7 +3,7 @@
 import re
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from probe.command_line import PID_OPTION, Launch
+from probe.command_line import CLEARED, PID_OPTION, Launch
 
 Change = Dict[str, Optional[str]]
 
@@ -42,6 +42,8 @@ def possible(launch: Launch, environment: Mapping[str, str]) -> List[Alternative
     variables = runtime_variables(environment)[:8]
     if variables:
         found.append(Alternative(dict.fromkeys(variables), launch, tuple(variables)))
+    if "LD_LIBRARY_PATH" not in launch.changes:
+        found.append(Alternative({"GLIDEIN_CONTAINER_ENV": "clearpaths"}, launch._replace(changes=CLEARED)))
     return found
 
 

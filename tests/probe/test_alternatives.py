@@ -35,6 +35,12 @@ NO_PID = {"SINGULARITY_DISABLE_PID_NAMESPACES": "1"}
         (NO_PID, {}, [{"GLIDEIN_SINGULARITY_OPTS": "--userns"}]),
         ({**NO_PID, "GLIDEIN_SINGULARITY_OPTS": "--nv -q"}, {}, [{"GLIDEIN_SINGULARITY_OPTS": "--nv -q --userns"}]),
         (NO_PID, {"APPTAINER_BIND": "/x"}, [{"GLIDEIN_SINGULARITY_OPTS": "--userns"}, {"APPTAINER_BIND": None}]),
+        # The glidein's LD_LIBRARY_PATH and LD_PRELOAD may be what breaks it, where it is to keep them.
+        (
+            {**NO_PID, "GLIDEIN_CONTAINER_ENV": "keepall"},
+            {},
+            [{"GLIDEIN_SINGULARITY_OPTS": "--userns"}, {"GLIDEIN_CONTAINER_ENV": "clearpaths"}],
+        ),
     ],
 )
 def test_the_least_change_comes_first(glidein: dict[str, str], environment: dict[str, str], changes: list[object]):
@@ -48,3 +54,5 @@ def test_a_change_and_its_start_are_the_same_thing():
         assert ("--pid" not in found.launch.options) == ("SINGULARITY_DISABLE_PID_NAMESPACES" in found.change)
         assert ("--userns" in found.launch.options) == ("GLIDEIN_SINGULARITY_OPTS" in found.change)
         assert (found.unset == ("APPTAINER_BIND",)) == ("APPTAINER_BIND" in found.change)
+    *_, last = alternatives.possible(factory_launch(settings({"GLIDEIN_CONTAINER_ENV": "keepall"}), "a", "/work", []), {})
+    assert last.launch.changes["LD_LIBRARY_PATH"] is None
