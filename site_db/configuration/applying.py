@@ -129,7 +129,7 @@ def edit(
     wanted = {entry.name: _meaning(entry) for entry in parsed.entries}
     for change in changes:
         if change.entry in wanted and change.entry not in refused:
-            wanted[change.entry]["attrs"][change.attribute.name] = change.value
+            wanted[change.entry]["attrs"][change.attribute.name] = (change.value, change.attribute.type)
     got = {entry.name: _meaning(entry) for entry in again.entries}
     if got != wanted:
         wrong = sorted(name for name in wanted if got.get(name) != wanted[name])
@@ -174,7 +174,7 @@ def _proposals(
     """The proposals that are to be made in the file: only from an entry's own nodes, never from its neighbours'."""
     entry = item.entry
     groups = measured.groups if measured.joined_by == "entry" else ()
-    limits = Limits(storable(entry.name), (entry.site or "",), entry.values(), policy, min_confidence)
+    limits = Limits(storable(entry.name), (entry.site or "",), entry.attrs, policy, min_confidence)
     fit = derive_within(groups, limits, rules)
     in_order = tuple(sorted(fit.proposals, key=lambda item: item.attribute))
     notes = (*fit.notes, *([] if groups else _other_factories(item, measured)))
@@ -190,8 +190,10 @@ def _other_factories(item: Configured, measured: Measured) -> list[str]:
     return [f"left alone: {names} reported this name, and whose file this is is not known: say --factory"]
 
 
-def _meaning(entry: Entry) -> dict[str, dict[str, str]]:
+def _meaning(entry: Entry) -> dict[str, dict[str, tuple[str, str]]]:
+    """Values and types."""
+    kinds = {"attrs": entry.attrs, "submit_attrs": entry.submit_attrs}
     return {
-        "attrs": entry.values(),
-        "submit_attrs": {name: setting.value for name, setting in entry.submit_attrs.items()},
+        kind: {name: (setting.value, setting.type) for name, setting in settings.items()}
+        for kind, settings in kinds.items()
     }

@@ -79,7 +79,7 @@ def _insert_at(data: bytes, neighbours: Sequence[Element], number: int, changes:
     if number == 0:
         if data[line_start(data, neighbour.tag.start) : neighbour.tag.start].strip():
             return Edit(neighbour.tag.start, neighbour.tag.start, _tags(changes))
-        start = line_start(data, neighbour.tag.start)
+        start = _above_comments(data, line_start(data, neighbour.tag.start))
         return Edit(start, start, b"".join(indent + _tag(change) + eol for change in changes))
     end = neighbour.close.end
     rest = data[end : line_end(data, end)]
@@ -87,6 +87,16 @@ def _insert_at(data: bytes, neighbours: Sequence[Element], number: int, changes:
         after = line_end(data, end)
         return Edit(after, after, b"".join(indent + _tag(change) + eol for change in changes))
     return Edit(end, end, b"".join(eol + indent + _tag(change) for change in changes))
+
+
+def _above_comments(data: bytes, start: int) -> int:
+    """Where the comments begin that stand on lines of their own right above this line: they are about what is in it."""
+    while True:
+        above = data[:start].removesuffix(b"\n").rstrip(b" \t\r")
+        begin = above.rfind(b"<!--")
+        if not above.endswith(b"-->") or data[line_start(data, begin) : begin].strip():
+            return start
+        start = line_start(data, begin)
 
 
 def _is_comment(text: bytes) -> bool:

@@ -244,7 +244,15 @@ def _before_first(text: _Text, node: MappingNode, lines: _Lines) -> _Replacement
     start = text.text.rfind("\n", 0, key.start_mark.index) + 1
     if node.flow_style or text.text[start : key.start_mark.index].strip():
         raise CannotEdit(f"{place_of(node, text.file)}: not one setting a line: edit by hand")
+    start = _above_comments(text.text, start)
     return _Replacement(start, start, "".join(line + text.eol for line in lines(key.start_mark.column)))
+
+
+def _above_comments(text: str, start: int) -> int:
+    """Where the lines of comment begin that stand right above this line: they are about what is in it."""
+    while start and text[(above := text.rfind("\n", 0, start - 1) + 1) : start].lstrip().startswith("#"):
+        start = above
+    return start
 
 
 def _last_character(text: _Text, key: Node, value: Node) -> int:

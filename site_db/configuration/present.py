@@ -10,7 +10,7 @@ from datetime import datetime
 
 from site_db.configuration.catalogue import read_catalogue, read_policy
 from site_db.configuration.drift_rules import DriftRules, default_drift_rules
-from site_db.configuration.model import PolicyRow
+from site_db.configuration.model import PolicyRow, Setting
 from site_db.configuration.policy import Policy, told
 from site_db.configuration.resource_slots import with_gpus
 from site_db.proposals import CONFIDENCES, Derived, Proposal, Proposals, derive_proposals
@@ -22,12 +22,12 @@ from site_db.views import entry_groups
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be proposed for an entry: `present` are the values that it has, `sites` the names that policy may know its
-    site by."""
+    """What may be proposed for an entry: `present` are the attributes that it has, `sites` the names that policy may know
+    its site by."""
 
     entry: str
     sites: Collection[str]
-    present: Mapping[str, str]
+    present: Mapping[str, Setting]
     policy: Policy
     min_confidence: str = "low"
 
@@ -37,6 +37,8 @@ class Limits:
             why = f": its confidence is {item.confidence}, below {self.min_confidence}."
         elif row := self._forbidden_by(item.attribute):
             why = f" by policy: {told(row)}"
+        elif (there := self.present.get(item.attribute)) and there.type != item.type:
+            why = f": what is there is of type {there.type}, not {item.type}; edit it by hand."
         else:
             return None
         return f"{item.attribute}={item.value} is left out{why}"
@@ -72,7 +74,7 @@ def propose_against_configuration(
     notes = [] if of_factory else ["No configuration of this entry was imported: what it has already is not known."]
     present = of_factory.entry if of_factory else None
     sites = dict.fromkeys((found.site, *([present.site] if present and present.site else [])))
-    limits = Limits(found.name, sites, present.values() if present else {}, policy, min_confidence)
+    limits = Limits(found.name, sites, present.attrs if present else {}, policy, min_confidence)
     fit = derive_within(groups, limits, rules)
     in_order = tuple(sorted(fit.proposals, key=lambda item: item.attribute))
     notes = [*fit.notes, *notes, *limits.expired()]
@@ -82,8 +84,9 @@ def propose_against_configuration(
 def derive_within(groups: Sequence[NodeGroup], limits: Limits, rules: Rules) -> Derived:
     """The proposals that change something and to which nothing objects; notes say what was left out, and why. Pure."""
     without: dict[str, str] = {}
+    values = {name: setting.value for name, setting in limits.present.items()}
     while True:
-        changes = against(derive_proposals(groups, rules, without), limits.present)
+        changes = against(derive_proposals(groups, rules, without), values)
         objections = {item.attribute: text for item in changes.proposals if (text := limits.objection(item))}
         if not objections:
             return Derived(changes.proposals, [*changes.notes, *without.values()])

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from site_db.configuration.applying import plan
+from site_db.configuration.applying import edit, plan
 from site_db.configuration.catalogue import Configured, Measured
 from site_db.configuration.drift import check_drift, find_drift
 from site_db.configuration.drift_rules import default_drift_rules
+from site_db.configuration.editing import Change
 from site_db.configuration.factory_xml import parse_factory_xml
-from site_db.configuration.importing import import_files
+from site_db.configuration.importing import Beside, import_files, read_configuration
 from site_db.configuration.model import BrokenFile
 from site_db.configuration.present import propose_against_configuration
 from site_db.errors import UnknownName
@@ -284,6 +285,22 @@ def test_neighbours_never_change_a_file(store: Store, tmp_path: Path) -> None:
     store.add([sample("pid_masked", node=n) for n in range(1, 9)])
     edited = plan(store, write_factory(tmp_path, {"Other": {}}), NOW)
     assert edited.after == edited.before
+
+
+@pytest.mark.parametrize("kind", ["expr", "int"])
+def test_an_attribute_of_another_type_is_left_alone_and_named(store: Store, tmp_path: Path, kind: str) -> None:
+    store.add([sample("pid_masked", node=n) for n in range(1, 9)])
+    path = write_factory(tmp_path, {ENTRY: {REQUIRE: "ifThenElse(a, b, c)"}})
+    path.write_text(path.read_text().replace('type="string" value="ifThen', f'type="{kind}" value="ifThen'))
+    applied = plan(store, path, NOW).applied
+    assert [change.proposal.attribute for change in applied.changes] == [NO_PID]
+    assert any(f"is of type {kind}, not string" in note for note in applied.notes)
+    import_files(store, [path], "", NOW)
+    assert _proposed(store) == {NO_PID: "1"}
+    [attribute] = [item for item in default_rules().attributes.values() if item.name == REQUIRE]
+    before, parsed = read_configuration(path, Beside())
+    with pytest.raises(BrokenFile, match="would not say what was proposed"):
+        edit(before, [Change(ENTRY, attribute, "NEVER")], path, parsed, Beside())
 
 
 def test_only_the_entries_asked_for_are_edited(store: Store, tmp_path: Path) -> None:

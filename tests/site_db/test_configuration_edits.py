@@ -71,6 +71,15 @@ def test_a_value_is_escaped_for_its_quotes(quote: str, written: str) -> None:
             f'<attrs>\n  {_attr(BIN, "/x")}\n  <attr name="Z" value="1"/>\n</attrs>',
         ),
         (
+            '<attrs> <!-- all -->\n  <!-- why\n Z -->\n  <!-- Z -->\n  <attr name="Z" value="1"/>\n</attrs>',
+            f'<attrs> <!-- all -->\n  {_attr(BIN, "/x")}\n  <!-- why\n Z -->\n  <!-- Z -->\n'
+            '  <attr name="Z" value="1"/>\n</attrs>',
+        ),
+        (
+            '<attrs>\r\n  <!-- of all -->\r\n\r\n  <attr name="Z" value="1"/>\r\n</attrs>',
+            f'<attrs>\r\n  <!-- of all -->\r\n\r\n  {_attr(BIN, "/x")}\r\n  <attr name="Z" value="1"/>\r\n</attrs>',
+        ),
+        (
             '<attrs>\r\n  <attr name="A" value="1"/> <!-- a -->\r\n</attrs>',
             f'<attrs>\r\n  <attr name="A" value="1"/> <!-- a -->\r\n  {_attr(BIN, "/x")}\r\n</attrs>',
         ),
@@ -170,6 +179,11 @@ def test_a_yaml_value_stays_the_same_text_for_yaml_1_1(value: str, written: str)
             "            # of Z\n            Z:\n                value: 1\n",
             "      E:\n        attrs:\n            A:\n                value: 1 # one\n            {}:\n"
             "                value: /x\n\n            # of Z\n            Z:\n                value: 1\n",
+        ),
+        (
+            "      E:\n        attrs: # all\n          # why\n          # Z\n          Z:\n            value: 1\n",
+            "      E:\n        attrs: # all\n          {}:\n            value: /x\n          # why\n          # Z\n"
+            "          Z:\n            value: 1\n",
         ),
         (
             "      E:\n        attrs:\n          Z:\n            value: 1\n",
