@@ -23,6 +23,13 @@ _PIECE_BYTES = 256 * 1024
 # A log that was not written to for so long is not written to any more: what is unfinished in it is damaged.
 SETTLED_S = 3600
 _SAVED_TOGETHER = 500
+# A compressed log unfolds to so much at most: logs to ten or twenty times their size, a bomb to thousands.
+_UNFOLDED_LIMIT_BYTES = 16 * 1024 * 1024
+_UNFOLDED_TIMES = 200
+
+
+class _Bomb(Exception):
+    """A compressed log that unfolds to more than any log."""
 
 
 @dataclass
@@ -112,7 +119,11 @@ class LogHarvest:
         text = LogText(start)
         if encoding == "identity":
             source.seek(start.offset)
-        pieces = _pieces(source) if encoding == "identity" else compression.pieces(source, encoding, beginning)
+        if encoding == "identity":
+            pieces = _pieces(source)
+        else:
+            limit = max(_UNFOLDED_LIMIT_BYTES, _UNFOLDED_TIMES * log.status.st_size)
+            pieces = _bounded(compression.pieces(source, encoding, beginning), limit)
         is_settled = self._now() - log.status.st_mtime > SETTLED_S
         unfinished = []
         try:
@@ -123,6 +134,9 @@ class LogHarvest:
             unfinished.append(Place(log.path))
             if is_settled:
                 yield self._unreadable(log.path, error)
+        except _Bomb as error:
+            is_settled = True  # not read once more, whatever is added to it
+            yield self._unreadable(log.path, error)
         yield from self._told(log.path, text.end())
         unfinished += [Place(log.path, place.line) for place in text.unfinished()]
         if is_settled:
@@ -181,6 +195,15 @@ def _start(log: _Log, beginning: bytes) -> Open:
     if earlier is None or log.status.st_size < earlier.offset or not earlier.begins_like(beginning):
         return TOP
     return Open(earlier.offset, earlier.line)
+
+
+def _bounded(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > limit:
+            raise _Bomb(f"it unfolds to more than {limit} bytes; the rest is not read")
+        yield piece
 
 
 def _pieces(source: IO[bytes]) -> Iterator[bytes]:

@@ -44,7 +44,12 @@ class LogText:
 
     def end(self) -> Iterator[Block | Broken]:
         """The text ends here for now. Its last line may be half written; what is whole of it counts."""
-        yield from self._whole_lines(self._carried)
+        found = False
+        for item in self._whole_lines(self._carried):
+            found = True
+            yield item
+        if found:  # else it would be seen once more, when its line feed has come, and be half a block
+            self._at = Open(self._at.offset + self._carried.rfind(b"]") + 1, self._at.line)
 
     def unfinished(self) -> list[Open]:
         """Where blocks and sections begin whose end has not come."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from click.testing import CliRunner, Result
 
 from probe import packing
@@ -161,6 +162,37 @@ def test_a_compressed_log_that_was_cut_is_told_once(folder: Path, harvest: Harve
     os.utime(log, (LONG_AGO, LONG_AGO))
     assert harvest(code=1)["unreadable"] == 1
     assert harvest()["unreadable"] == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_log_that_unfolds_to_more_than_any_log_is_told_once(folder: Path, harvest: Harvest, encoding: str):
+    log = folder / "job.1.0.out"
+    text = block() + b"[probe:00000000:begin:2:100]\n" + bytes(64 * 1024 * 1024)
+    log.write_bytes(gzip.compress(text, 9) if encoding == "gzip" else zstandard.compress(text))
+    data = harvest(code=1)
+    assert (data["new"], data["unreadable"], data["unfinished"]) == (1, 1, [])
+    assert data["read_bytes"] <= max(16 * 1024 * 1024, 200 * log.stat().st_size)
+    assert "unfolds to more than" in data["rejected"][-1]["problems"][0]["detail"]
+    assert harvest()["unchanged"] == 1
+
+
+def test_a_compressed_log_that_is_much_the_same_is_no_bomb(folder: Path, harvest: Harvest):
+    (folder / "job.1.0.out.gz").write_bytes(gzip.compress(b"a line\n" * 1_000_000 + block()))
+    assert counts(harvest()) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("more", [b"\n", b"\nmore text\n", b" and more\n" + b"x\n"])
+def test_a_block_whose_last_line_feed_has_not_come_is_whole(folder: Path, harvest: Harvest, more: bytes):
+    log = folder / "job.1.0.out"
+    log.write_bytes(b"hello\n" + block().rstrip(b"\n"))
+    assert counts(harvest()) == (1, 1, 0, 0)
+    with log.open("ab") as stream:
+        stream.write(more)
+    assert counts(harvest()) == (0, 0, 0, 0)
+    number = len(log.read_bytes().splitlines()) + 1
+    with log.open("ab") as stream:
+        stream.write(block()[:100])
+    assert harvest()["unfinished"] == [f"{log}:{number}"]  # lines are still counted right
 
 
 def test_damage_is_named_with_file_and_line_and_the_rest_is_stored(folder: Path, harvest: Harvest):
