@@ -7,7 +7,7 @@ replaces the driver's user part (`forward`, on data-centre GPUs only). Tables an
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -53,6 +53,12 @@ def is_data_center(model: str | None) -> bool | None:
         if any(name == word or name.startswith((word + " ", word + "-")) for word in words):
             return answer
     return None
+
+
+def all_data_center(models: Iterable[str | None]) -> bool | None:
+    """Whether all of a node's GPUs are data-centre models: no if one is known to be none; None where it is not known."""
+    answers = {is_data_center(model) for model in models}
+    return False if False in answers else None if None in answers or not answers else True
 
 
 def dotted(version: Version | None) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from site_db.cuda import parse_version
-from site_db.cuda_reach import Reach, dotted, is_data_center, reach
+from site_db.cuda_reach import Reach, all_data_center, dotted, is_data_center, reach
 from site_db.verdicts import NodeGroup
 
 _NVIDIA = "nvidia"
@@ -152,8 +152,7 @@ def _reach(gpus: Mapping[str, Any], devices: Sequence[Devices]) -> Reach:
         return Reach()
     nvidia = [device for device in devices if device.vendor == _NVIDIA]
     known = [capability for device in nvidia if (capability := parse_version(device.compute_capability))]
-    data_center = bool(nvidia) and all(device.data_center for device in nvidia)
-    return reach(driver, own, min(known, default=None), data_center)
+    return reach(driver, own, min(known, default=None), all_data_center(device.model for device in nvidia))
 
 
 def models_of(kinds: Iterable[GpuNodes]) -> tuple[Model, ...]:

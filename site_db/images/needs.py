@@ -145,7 +145,7 @@ def _cuda(needed: tuple[tuple[str, ...] | None, Version | None], node: NodeKind)
     texts, bundled = needed
     if texts is None:
         return _UNTOLD
-    return _cuda_on(texts, node.gpu, bundled if node.data_center else None) if texts else YES
+    return _cuda_on(texts, node.gpu, None if node.data_center is False else bundled) if texts else YES
 
 
 @functools.lru_cache(maxsize=4096)  # hundreds of kinds of nodes have a handful of kernels
@@ -155,7 +155,7 @@ def _reaches(version: Version, least: Version) -> bool:
 
 @functools.lru_cache(maxsize=4096)  # hundreds of profiles have a handful of sorts of GPUs
 def _cuda_on(texts: tuple[str, ...], gpu: Gpu, bundled: Version | None) -> Outcome:
-    """`bundled`: the compatibility library in the image, where the GPUs allow one."""
+    """`bundled`: the compatibility library in the image, where the GPUs may allow one."""
     wanted = needed_cuda(texts)
     if wanted and not cuda_reach.suits(wanted, gpu.arch):
         return Outcome("no", "image_needs_newer_gpu")

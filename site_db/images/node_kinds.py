@@ -34,7 +34,7 @@ _UNTOLD = {"status": "unknown", "reason": None}
 class NodeKind(NamedTuple):
     """All of a profile that the match looks at. `features` by kind of image; None: not known.
 
-    `driver_glibc`: what the driver's libraries need; `data_center`: all GPUs are data-centre models.
+    `driver_glibc`: what the driver's libraries need; `data_center`: all GPUs are data-centre models (None: not known).
     """
 
     runtime: Outcome
@@ -47,7 +47,7 @@ class NodeKind(NamedTuple):
     gpu_there: Outcome
     driver_glibc: Version | None
     gpu: Gpu
-    data_center: bool
+    data_center: bool | None
 
 
 def node_kind(profile: Profile) -> NodeKind:
@@ -68,7 +68,7 @@ def node_kind(profile: Profile) -> NodeKind:
         gpu=_gpu(
             gpus["driver_version"], gpus["cuda_version"], tuple(device["compute_capability"] for device in devices)
         ),
-        data_center=bool(devices) and all(cuda_reach.is_data_center(device["model"]) for device in devices),
+        data_center=cuda_reach.all_data_center(device["model"] for device in devices),
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from site_db import cuda
 from site_db.configuration.importing import import_files
-from site_db.cuda_reach import dotted, is_data_center, reach
+from site_db.cuda_reach import all_data_center, dotted, is_data_center, reach
 from site_db.errors import AmbiguousName, UnknownName
 from site_db.gpu_nodes import Devices, GpuNodes, gpu_nodes, span
 from site_db.gpus import Gpus, gpus_of, list_gpus
@@ -67,6 +67,21 @@ def test_what_a_driver_runs(
 ) -> None:
     found = reach(V(driver) or (), V(own), V(capability), data_center)
     assert tuple(map(dotted, found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ([], None),
+        ([None], None),
+        (["NVIDIA A40"], True),
+        (["NVIDIA A40", None], None),
+        (["NVIDIA A40", "NVIDIA Q1000"], None),
+        (["NVIDIA Q1000", "NVIDIA GeForce RTX 3090"], False),
+    ],
+)
+def test_gpus_are_data_center_models_if_all_are_known_to_be(models: list[str | None], expected: bool | None) -> None:
+    assert all_data_center(models) is expected
 
 
 @given(

@@ -127,13 +127,16 @@ def test_what_a_gpu_node_says_to_cuda(
         ("580.65.06", "13.0", "Tesla V100-PCIE-16GB", "7.0", None, ("no", "image_needs_newer_gpu", None)),
         ("535.54.03", "12.2", "NVIDIA A40", "8.6", None, ("no", "image_needs_newer_driver", None)),
         ("535.54.03", "12.2", "NVIDIA A40", "8.6", "580.65.06", ("unknown", "image_needs_newer_driver", None)),
+        # Whether these are data-centre models nobody has said: unknown is no "no".
+        ("535.54.03", "12.2", "NVIDIA Q1000", "8.6", "580.65.06", ("unknown", "image_needs_newer_driver", None)),
+        ("535.54.03", "12.2", None, "8.6", "580.65.06", ("unknown", "image_needs_newer_driver", None)),
         ("535.54.03", "12.2", "NVIDIA A40", "8.6", "550.54.15", ("no", "image_needs_newer_driver", None)),
         ("550.54.15", "12.4", "NVIDIA A40", "8.6", "580.65.06", ("no", "image_needs_newer_driver", None)),
         ("535.54.03", "12.2", "NVIDIA GeForce RTX 3090", "8.6", "580.65.06", ("no", "image_needs_newer_driver", None)),
     ],
 )
 def test_cuda_13_on_older_gpus_and_drivers(
-    driver: str, api: str, model: str, capability: str, compat: str | None, expected: tuple[Any, Any, Any]
+    driver: str, api: str, model: str | None, capability: str, compat: str | None, expected: tuple[Any, Any, Any]
 ):
     device = {**gpu_device("a", model), "compute_capability": capability}
     changes = {"gpus__driver_version": driver, "gpus__cuda_version": api, "gpus__devices": [device]}
