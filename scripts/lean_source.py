@@ -1,4 +1,4 @@
-"""Takes from Python source what only people and checkers read: docstrings, comments, annotations, wide indentation.
+"""Takes from Python source what only people and checkers read: docstrings, comments, annotations, blanks.
 
 The single file compiles its sources at every start, and carries them. Each statement stays on its line, so that the
 places that an error names are those of the repository.
@@ -19,7 +19,7 @@ def lean(source: str) -> str:
     tree = ast.parse(source)
     lines = source.encode().split(b"\n")
     cuts = [*_comments(source), *_docstrings(tree), *_annotations(tree, lines), *_variables(tree), *_typing(tree)]
-    result = _indented_by_one(_without(lines, cuts))
+    result = _indented_by_one(_tight(_without(lines, cuts)))
     if ast.dump(ast.parse(result)) != ast.dump(_reduced(ast.parse(source))):
         raise ValueError("leaving out docstrings and annotations changed the program")
     return result
@@ -39,7 +39,7 @@ def _comments(source: str) -> list[Cut]:
 
 def _docstrings(tree: ast.Module) -> list[Cut]:
     return [
-        (_start(owner.body[0]), _end(owner.body[0]), b"" if isinstance(owner, ast.Module) else b"pass")
+        (_start(owner.body[0]), _end(owner.body[0]), b"pass" if _is_empty_without(owner) else b"")
         for owner in ast.walk(tree)
         if _has_docstring(owner)
     ]
@@ -47,6 +47,11 @@ def _docstrings(tree: ast.Module) -> list[Cut]:
 
 def _has_docstring(owner: ast.AST) -> bool:
     return isinstance(owner, (ast.Module, ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(owner, clean=False) is not None
+
+
+def _is_empty_without(owner: ast.AST) -> bool:
+    """Whether a docstring is all that an owner of one has."""
+    return not isinstance(owner, ast.Module) and len(owner.body) == 1  # type: ignore[attr-defined]  # it has
 
 
 def _annotations(tree: ast.Module, lines: list[bytes]) -> list[Cut]:
@@ -58,7 +63,7 @@ def _annotations(tree: ast.Module, lines: list[bytes]) -> list[Cut]:
         if function.returns:
             line, column = _start(function.returns)
             arrow = lines[line].rindex(b"->", 0, column)
-            cuts.append(((line, arrow), _end(function.returns), b""))
+            cuts.append(((line, len(lines[line][:arrow].rstrip())), _end(function.returns), b""))
     return cuts
 
 
@@ -113,7 +118,7 @@ def _without_annotations(tree: ast.Module) -> ast.Module:
                 setattr(owner, name, [_assignment(node) if id(node) in variables else node for node in value])
     for node in ast.walk(tree):
         if _has_docstring(node):
-            node.body[:1] = [] if isinstance(node, ast.Module) else [ast.Pass()]  # type: ignore[attr-defined]  # it has
+            node.body[:1] = [ast.Pass()] if _is_empty_without(node) else []  # type: ignore[attr-defined]  # it has
         if isinstance(node, FUNCTIONS):
             node.returns = None
             for argument in _annotated(node):
@@ -123,6 +128,26 @@ def _without_annotations(tree: ast.Module) -> ast.Module:
 
 def _assignment(node: ast.AnnAssign) -> ast.Assign:
     return ast.Assign([node.target], node.value)
+
+
+SOLID = (tokenize.NAME, tokenize.NUMBER, tokenize.OP, tokenize.STRING)
+
+
+def _tight(source: str) -> str:
+    """No blank between what stays two tokens without it."""
+    lines = source.split("\n")
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    for number in range(len(tokens) - 1, 0, -1):
+        one, two = tokens[number - 1], tokens[number]
+        solid = one.type in SOLID and two.type in SOLID and one.end[0] == two.start[0]
+        if solid and not (_is_word(one.string[-1]) and _is_word(two.string[0])):
+            row, line = two.start[0] - 1, lines[two.start[0] - 1]
+            lines[row] = line[: one.end[1]] + line[two.start[1] :]
+    return "\n".join(lines)
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 LAYOUT = (tokenize.INDENT, tokenize.DEDENT, tokenize.NL, tokenize.ENDMARKER)

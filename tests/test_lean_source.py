@@ -13,34 +13,37 @@ from lean_source import lean  # noqa: E402 - found by the path set above
 
 STATEMENTS = (ast.Return, ast.Raise, ast.If, ast.For, ast.FunctionDef, ast.AugAssign, ast.Call)
 CASES = {
-    "a comment": ("x = 1  # why\n", "x = 1\n"),
-    "a hash in a string": ('x = "# no comment"\n', 'x = "# no comment"\n'),
-    "a docstring of a module": ('"""About."""\nx = 1\n', "\nx = 1\n"),
+    "a comment": ("x = 1  # why\n", "x=1\n"),
+    "a hash in a string": ('x = "# no comment"\n', 'x="# no comment"\n'),
+    "a docstring of a module": ('"""About."""\nx = 1\n', "\nx=1\n"),
     "a docstring that is all there is": ('class E(Exception):\n    """About."""\n', "class E(Exception):\n pass\n"),
     "a docstring over lines": (
         'def f():\n    """One.\n\n    Two.\n    """\n    return 1\n',
-        "def f():\n pass\n\n\n\n return 1\n",
+        "def f():\n\n\n\n\n return 1\n",
     ),
     "annotations": (
         "def f(a: int, *b: str, c: 'X' = 2, **d: int) -> Dict[str, int]: return a\n",
-        "def f(a, *b, c = 2, **d) : return a\n",
+        "def f(a,*b,c=2,**d):return a\n",
     ),
     "annotations over lines": (
         "def f(\n    a: Dict[\n        str, int],\n) -> Tuple[\n    int]:\n    pass\n",
-        "def f(\na,\n\n) :\n\n pass\n",
+        "def f(\na,\n\n):\n\n pass\n",
     ),
-    "letters beyond ASCII": ('def f(a: "ä" = "ü") -> "ö": return "ä"  # ä\n', 'def f(a = "ü") : return "ä"\n'),
-    "fields of a named tuple stay": ("class A(NamedTuple):\n    a: int\n", "class A(NamedTuple):\n a: int\n"),
+    "letters beyond ASCII": ('def f(a: "ä" = "ü") -> "ö": return "ä"  # ä\n', 'def f(a="ü"):return"ä"\n'),
+    "fields of a named tuple stay": ("class A(NamedTuple):\n    a: int\n", "class A(NamedTuple):\n a:int\n"),
     "other variables": (
         "a: int = 1\ndef f():\n    b: Dict[str, int] = {}\n    c: int\n",
-        "a = 1\ndef f():\n b = {}\n c: int\n",
+        "a=1\ndef f():\n b={}\n c:int\n",
     ),
     "imports for annotations": (
         "from typing import (\n    Any,\n    Dict,\n)\na: Any = 1\nB = Dict[str, int]\n",
-        "from typing import Dict\n\n\n\na = 1\nB = Dict[str, int]\n",
+        "from typing import Dict\n\n\n\na=1\nB=Dict[str,int]\n",
     ),
-    "imports for annotations alone": ("from typing import Any\na: Any = 1\n", "pass\na = 1\n"),
-    "a text over lines": ('if a:\n    b = """c\n    d"""\n', 'if a:\n b = """c\n    d"""\n'),
+    "imports for annotations alone": ("from typing import Any\na: Any = 1\n", "pass\na=1\n"),
+    "a text over lines": ('if a:\n    b = """c\n    d"""\n', 'if a:\n b="""c\n    d"""\n'),
+    "blanks between words": ("a = b if not c else [x for x in 'y' 'z']\n", "a=b if not c else[x for x in'y''z']\n"),
+    "blanks after numbers": ("a = 1 if b else 2 or - -3\n", "a=1 if b else 2 or--3\n"),
+    "blanks before a prefix": ("a = x if b'' in c else r'\\d' + f (1)\n", "a=x if b''in c else r'\\d'+f(1)\n"),
 }
 
 
