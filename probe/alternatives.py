@@ -15,6 +15,15 @@ GLIDEIN_VARIABLES = {
 }  # fmt: skip
 
 
+# What lets a glidein's search pass a place, by the place's name in the report.
+PASSING: Dict[str, Change] = {
+    "GLIDEIN_SINGULARITY_BINARY_OVERRIDE": {"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": None},
+    "SINGULARITY_BIN": {"SINGULARITY_BIN": "PATH"},
+    "SINGULARITY_BIN:OSG": {"SINGULARITY_BIN": "PATH"},
+    "SINGULARITY_BIN:CONDOR": {"SINGULARITY_BIN": "PATH"},
+}
+
+
 class Alternative(NamedTuple):
     """A change, and the start with it; ``unset``: variables left out of the environment."""
 

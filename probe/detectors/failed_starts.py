@@ -52,6 +52,18 @@ def _of_ours(verdict: Verdict) -> Verdict:
     return verdict._replace(status="unknown") if verdict.reason == "sif_disallowed_by_config" else verdict
 
 
+def pass_by(node: Node, runtimes: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Where the search stands at its first place for ever: the change that lets it go on to the next, tried."""
+    change = alternatives.PASSING.get(runtimes[0]["found_by"])
+    following = [runtime for runtime in runtimes if runtime["found_by"] != runtimes[0]["found_by"]]
+    hung = any(node.scratch[name] for name in ("home_hung", "folder_hung", "bind_hung"))
+    if change is None or hung or not following or following[0]["status"] != "ok" or not node.work["sandbox"]:
+        return []
+    start = Start(node.launch(following[0]), node.work["sandbox"])
+    verdict = node.trials(following[0], "next").run({"next": start}, share=0.5)["next"]
+    return [_offer(0, change, verdict)]
+
+
 def diagnose(node: Node, runtimes: List[Dict[str, Any]], tried: Tried) -> Findings:
     """After a failure: each feature on its own, and what a factory could configure instead."""
     launch = tried.launch

@@ -82,7 +82,12 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     images = None if obstacle or work["sandbox"] else _failed_starts().given_images(node)
     obstacle = obstacle or _no_image(node, images, facts["arch"])
     if obstacle:
-        yield _without_a_run(obstacle, runtimes or earlier["runtimes"])
+        found = _without_a_run(obstacle, runtimes or earlier["runtimes"])
+        yield found
+        if earlier["runtimes"] and not runtimes:
+            offered = _failed_starts().pass_by(node, earlier["runtimes"])
+            found["data"]["alternatives"] = offered
+            yield dict(found, checks=found["checks"] + [row["check"] for row in offered])
         return
     tried = _search(node, runtimes, images)
     if tried[-1].verdict.ok:

@@ -178,6 +178,22 @@ def test_the_search_goes_on_as_far_as_the_glideins(
 
 
 @pytest.mark.parametrize(
+    ("found_by", "outcome", "expected"),
+    [
+        ("SINGULARITY_BIN:OSG", GOOD, [({"SINGULARITY_BIN": "PATH"}, "ok")]),
+        ("SINGULARITY_BIN:OSG", BROKEN, [({"SINGULARITY_BIN": "PATH"}, "fail")]),
+        ("GLIDEIN_SINGULARITY_BINARY_OVERRIDE", GOOD, [({"GLIDEIN_SINGULARITY_BINARY_OVERRIDE": None}, "ok")]),
+        ("PATH", GOOD, []),
+    ],
+)
+def test_a_place_that_hangs_can_be_passed_by(found_by: str, outcome: Outcome, expected: list[object]):
+    before = runtime("/hung/bin", "timeout", "runtime_timeout", found_by)
+    data, _ = detected({OURS: outcome}, before, runtime("/bin/singularity", found_by="condor"))
+    assert verdict(data) == (False, "runtime_timeout")
+    assert [(row["change"], row["check"]["status"]) for row in data["alternatives"]] == expected
+
+
+@pytest.mark.parametrize(
     ("status", "reason", "expected"),
     [
         ("timeout", "cvmfs_hung", (False, "cvmfs_hung")),
