@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from probe.engine import Detector, Findings, Run
+from probe.engine import Detector, Run
 from probe.limits import fit
 from probe.settings import Settings
 from probe.version import VERSION
@@ -34,6 +34,7 @@ def compose(settings: Settings, detectors: List[Detector], run: Run, began: floa
     if run.findings.get("host", {}).get("state", "done") != "done":
         # A report that was cut short still says of which node it is: the kernel tells that without a file.
         data["host"]["hostname"] = data["host"]["hostname"] or os.uname().nodename
+    data["singularity"]["features"].update(data["images"].get("features", {}))
     data["images"], image_coverage = data["images"]["rows"], data["images"]["coverage"]
     for runtime in data["runtimes"]:
         runtime["chosen"] = runtime["path"] == data["singularity"]["path"]
@@ -123,11 +124,6 @@ def capability(report: Report, name: str) -> Optional[str]:
         rows = {row["name"]: row["status"] for row in report["cvmfs"]["repositories"]}
         return str(rows.get(name[len("cvmfs:") :], "unknown"))
     return None
-
-
-def known_findings(run: Run, name: str) -> Optional[Findings]:
-    """What a detector found, None when it did not run."""
-    return run.findings.get(name)
 
 
 def _random_uuid() -> str:
