@@ -4,7 +4,7 @@ Of many images a run tries some, within its budget; ``image_coverage`` says how 
 """
 
 import os
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 from probe import command_line, mounts
 from probe.checks import Check, check
@@ -40,6 +40,8 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         del rows[row["ref"]]
     left_out = [reference for reference in keys if reference not in rows]
     checks = [_check(row) for row in rows.values()]
+    features = _features(list(rows.values()))
+    checks += features.values()
     if left_out:
         checks.append(_left_out_check(len(keys), left_out))
     coverage = {
@@ -49,7 +51,23 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
         "left_out": left_out[:NAMES_LEFT_OUT],
         "slot": slot,
     }
-    yield {"data": {"rows": list(rows.values()), "coverage": coverage}, "checks": checks}
+    yield {"data": {"rows": list(rows.values()), "coverage": coverage, "features": features}, "checks": checks}
+
+
+def _features(rows: List[Row]) -> Dict[str, Check]:
+    """Whether images of registries start here, by those that were started; where one image or its registry is to blame,
+    nothing is known of others."""
+    started = [row for row in rows if row["kind"] == "registry" and row["exec_s"] is not None]
+    if not started:
+        return {}
+    row = min(started, key=lambda row: (row["status"] != "ok", _is_its_own(row["reason"])))
+    status = "unknown" if _is_its_own(row["reason"]) else row["status"]
+    identifier = "singularity.features.registry"
+    return {"registry": check(identifier, status, row["reason"], row["message"], row["exec_s"], image=row["ref"])}
+
+
+def _is_its_own(reason: Optional[str]) -> bool:
+    return reason is not None and reason.startswith(("image_", "registry_"))
 
 
 def _left_out_check(wanted: int, left_out: List[str]) -> Check:

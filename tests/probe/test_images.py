@@ -5,13 +5,14 @@ import errno
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.command_line import Launch
-from probe.detectors import image_choice, image_places, image_starts
+from probe.detectors import image_choice, image_places, image_starts, images
 from probe.host import Host
 from probe.registry import IMAGE_SETTINGS
 from tests.probe.samples import exited, killed, not_started, settings, timed_out
@@ -119,6 +120,29 @@ def test_a_start_of_an_image_is_judged(outcome, status, reason):
     row = image_starts.judge(outcome, NONCE)
     assert (row["status"], row["reason"]) == (status, reason)
     assert (row["message"] is None) == (status == "ok")
+
+
+def _registry_row(status="ok", reason=None, exec_s=1.5, kind="registry") -> dict[str, Any]:
+    return {"ref": "docker://x", "kind": kind, "status": status, "reason": reason, "message": None, "exec_s": exec_s}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], None),
+        ([_registry_row(exec_s=None)], None),  # its registry has it, nothing was started
+        ([_registry_row(kind="sif")], None),
+        ([_registry_row()], ("ok", None)),
+        ([_registry_row("fail", "image_missing"), _registry_row()], ("ok", None)),
+        ([_registry_row("fail", "image_missing")], ("unknown", "image_missing")),
+        ([_registry_row("fail", "registry_auth_needed")], ("unknown", "registry_auth_needed")),
+        ([_registry_row("fail", "image_missing"), _registry_row("fail", "scratch_full")], ("fail", "scratch_full")),
+        ([_registry_row("timeout", "runtime_timeout")], ("timeout", "runtime_timeout")),
+    ],
+)
+def test_images_of_registries_are_a_feature_where_one_was_started(rows, expected):
+    found = images._features(rows).get("registry")
+    assert (found and (found["status"], found["reason"])) == expected
 
 
 def test_what_is_pulled_and_unpacked_goes_with_the_work_folder(tmp_path: Path):

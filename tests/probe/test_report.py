@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe import report as reports
+from probe.checks import check
 from probe.engine import Run
 from probe.registry import DETECTORS
 from tests.probe.samples import SCHEMA, settings
@@ -93,6 +94,16 @@ def test_cvmfs_is_ok_only_where_every_repository_is():
     assert reports.capability(report, "cvmfs") == "fail"
     report["cvmfs"]["repositories"] = []
     assert reports.capability(report, "cvmfs") == "unknown"
+
+
+def test_an_image_that_was_pulled_and_ran_decides_on_registries():
+    row = check("singularity.features.registry", "ok", duration_s=1.5)
+    data = {"rows": [], "coverage": None, "features": {"registry": row}}
+    run = Run({"images": {"data": data, "checks": [row]}}, True, False, [])
+    report = reports.compose(settings(), DETECTORS, run, 0.0, 0.0)
+    assert reports.capability(report, "registry") == "ok"
+    assert report["singularity"]["features"]["registry"] == row
+    assert [item["status"] for item in report["checks"] if item["id"] == row["id"]] == ["ok"]
 
 
 def test_a_report_of_a_run_in_which_nothing_answered_fits_the_schema():
