@@ -86,10 +86,11 @@ class Link:
     def stop(self) -> None:
         """End the connection and the loop."""
         self.is_stopped = True
-        if self._connection and self._connection.is_open:
-            self._connection.close()
-        else:
+        if self._connection is None:
             self.loop.stop()
+        elif not (self._connection.is_closing or self._connection.is_closed):
+            # Also one that is not open yet; the loop ends when it has closed.
+            self._connection.close()
 
     def tick(self) -> None:
         """Once a second: end an attempt that leads nowhere, and ask now and then how long the queues are."""

@@ -25,6 +25,8 @@ LOG = logging.getLogger("site_db.queue")
 CONFIRM_LIMIT_S = 8.0
 _LOOKUP_LIMIT_S = 0.5
 _TICK_S = 1.0
+# RabbitMQ 3.10: a channel whose first message found no leader of the queue refuses everything from then on.
+_REFUSED_LIMIT_S = 2.0
 
 
 class _Waiting:
@@ -63,6 +65,7 @@ class Publisher:
         self._asking: Future[set[bytes]] | None = None
         self._sent: dict[int, _Waiting] = {}
         self.published = self.refused = 0
+        self._refused_since = 0.0
         self._thread = threading.Thread(target=self._run, name="site-db-publisher", daemon=True)
         self._thread.start()
 
@@ -141,6 +144,9 @@ class Publisher:
         oldest = next(iter(self._sent.values()), None)
         if oldest and time.monotonic() - oldest.since > CONFIRM_LIMIT_S:
             self._link.drop("no confirmation in time: too few brokers answer")
+        elif self._refused_since and time.monotonic() - self._refused_since > _REFUSED_LIMIT_S:
+            self._refused_since = 0.0
+            self._link.drop("it takes nothing: full, or a new connection may help")
         self._link.tick()
 
     def _take(self) -> None:
@@ -205,9 +211,12 @@ class Publisher:
             self.published += is_ack
             self.refused += not is_ack
             waiting.unconfirmed -= 1
-            if not is_ack:
-                self._fail(waiting, "The queue is full.")
-            elif not waiting.unconfirmed:
+            if is_ack:
+                self._refused_since = 0.0
+            else:
+                self._refused_since = self._refused_since or time.monotonic()
+                self._fail(waiting, "The queue is full, or has no leader yet.")
+            if not waiting.unconfirmed:
                 self._succeed(waiting)
 
     def on_lost(self, why: str) -> None:
