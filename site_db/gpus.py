@@ -120,12 +120,12 @@ def _of_entry(connection: Connection, name: str, now: datetime, rules: Rules) ->
 
 
 def _claims(connection: Connection, name: str | None = None) -> dict[tuple[str, str], Claim]:
-    """By entry and factory; the last of an entry's factories also under no factory."""
+    """By entry and factory; the factory is empty where the file was imported without one."""
     found = {}
     for item in read_catalogue(connection, (_SLOTS, _REQUEST), name):
         slots, request = gpu_claim(item.entry.value(_SLOTS)), item.entry.submit_attrs.get(_REQUEST)
         claim = Claim(slots.text if slots else None, request.value if request else None, item.place)
-        found[item.entry.name, item.factory] = found[item.entry.name, ""] = claim
+        found[item.entry.name, item.factory] = claim
     return found
 
 

@@ -263,6 +263,17 @@ def test_a_site_tells_models_drivers_cuda_and_container_access(store: Store) -> 
     assert [(kind.nodes, kind.status) for kind in place.kinds] == [(6, "ok"), (3, "ok"), (1, "fail")]
 
 
+def test_a_claim_of_another_factory_is_not_the_entrys(store: Store, tmp_path: Path) -> None:
+    _fill(store)
+    path = write_factory(tmp_path, {"S_gpu": {"GLIDEIN_Resource_Slots": "GPUs,8,type=main"}})
+    import_files(store, [path], "another.example.org", NOW)
+    assert gpus_of(store, "S_gpu", NOW).places[0].claim is None
+    import_files(store, [path], "factory.example.org", NOW)
+    claim = gpus_of(store, "S_gpu", NOW).places[0].claim
+    assert claim is not None
+    assert claim.resource_slots == "GPUs,8,type=main"
+
+
 def test_a_site_by_name_has_its_entries_and_what_they_claim(store: Store, tmp_path: Path) -> None:
     _fill(store)
     path = write_factory(tmp_path, {"S_gpu": {}, "S_cpu": {"GLIDEIN_Resource_Slots": "ioslot,1;GPUs,1,type=main"}})
