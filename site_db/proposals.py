@@ -185,7 +185,7 @@ def _changes_that_ran(failing: Sequence[NodeGroup]) -> list[Change]:
 def _attributes_of(change: Change, rules: Rules) -> dict[str, str | None]:
     """A change as attributes: its command-line options go together into the attribute that holds options."""
     attributes = {name: value for name, value in change.items() if not name.startswith("-")}
-    options = [name if value is None else f"{name}={value}" for name, value in sorted(change.items()) if name[0] == "-"]
+    options = [name if value is None else f"{name}={value}" for name, value in sorted(change.items()) if name.startswith("-")]
     return attributes | ({rules.options["attribute"]: " ".join(options)} if options else {})
 
 
