@@ -45,7 +45,6 @@ class Keeper:
         os.close(writing)
         os.close(held)
         os.waitpid(middle, 0)
-        self._ends_at = 0.0
 
     def receive(self, name: str, limit_s: float) -> "Optional[Union[bytes, str]]":
         """The bytes sent under a name; a text that says why there are none; None when no answer came within the limit."""
