@@ -30,6 +30,7 @@ MANIFESTS = ", ".join(
         "docker.distribution.manifest.v2+json",
     )
 )
+SCHEMES = ("docker", "oras", "library", "https", "http")
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?$|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?$")
