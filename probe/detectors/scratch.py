@@ -1,13 +1,14 @@
-"""Scratch space and home: what the folders offer that jobs write to.
+"""Scratch space and home, and what is bound into containers: what the folders offer that jobs use.
 
-Everything here runs in children: a temporary folder on a hung file system is a case of the field.
+Everything here runs in children: a temporary folder on a hung file system is a case of the field. The binds are those of
+GlideinWMS, singularity_lib.sh: singularity_get_binds, with what singularity_exec_simple (its own test) and
+singularity_prepare_and_invoke (jobs) ask it for. It looks at each source, and leaves out those that are not there.
 """
 
 import errno
 import os
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from probe import binds
 from probe.checks import Check, check
 from probe.detectors import work_folder
 from probe.engine import Findings
@@ -27,6 +28,25 @@ FILESYSTEMS = {
     0x47504653: "gpfs", 0x794C7630: "overlay", 0x65735546: "fuse", 0x2FC12FC1: "zfs", 0x00C36400: "ceph",
     0x19830326: "fhgfs", 0xAAD7AAEA: "panfs", 0x5346414F: "afs", 0xFF534D42: "cifs", 0x517B: "smb",
 }  # fmt: skip
+
+DEFAULT_BINDS = ["/etc/hosts", "/etc/localtime"]
+# For jobs alone, not for GlideinWMS's own test (glideinWMS issue 250).
+STORAGE = ["/hadoop", "/ceph", "/hdfs", "/lizard", "/mnt/hadoop", "/mnt/hdfs"]
+
+
+def requested_binds(settings: Settings) -> List[str]:
+    """The binds of the glidein's own test, duplicates left out. Of several on one place Singularity takes the first."""
+    mount_dir = settings.cvmfs_mount_dir
+    binds = []
+    for name in ("GLIDEIN_SINGULARITY_BINDPATH", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT"):
+        binds += (settings.configured(name) or "").split(",")
+    binds += [mount_dir + ":/cvmfs" if mount_dir and mount_dir != "/cvmfs" else "/cvmfs", *DEFAULT_BINDS]
+    return [bind for number, bind in enumerate(binds) if bind and bind not in binds[:number]]
+
+
+def source_of(bind: str) -> str:
+    """The host's side of a bind."""
+    return bind.split(":", 1)[0]
 
 
 def candidates(settings: Settings, environment: Dict[str, str], folder: Optional[str]) -> Dict[str, str]:
@@ -138,8 +158,8 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     home = host.environment.get("HOME")
     if not home:
         home = host.attempt("scratch.passwd", LIMIT_S, home_of, host.environment, facts["uid"]).value
-    wanted = binds.requested(settings)
-    results, work = _visit_all(host, paths, home, [*map(binds.source_of, wanted), *binds.STORAGE])
+    wanted = requested_binds(settings)
+    results, work = _visit_all(host, paths, home, [*map(source_of, wanted), *STORAGE])
     hung = [path for path, result in results.items() if result.state == "timeout"]
     rows, checks, good = [], [], []
     for path, name in paths.items():
@@ -149,8 +169,8 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         checks.append(judge(path, name, result.state, found, found.get("failed") or result.errno))
         if found.get("errno") == 0:
             good.append((found["noexec"], path))
-    sources = [path for path in hung if path in map(binds.source_of, wanted)]
-    for path in [*sources, *(path for path in hung if path in binds.STORAGE)]:
+    sources = [path for path in hung if path in map(source_of, wanted)]
+    for path in [*sources, *(path for path in hung if path in STORAGE)]:
         checks.append(check("host.binds." + path, "timeout", "bind_hung", path + " does not answer"))
     at_home = results[home] if home else None
     known_home = (at_home.value or {}).get("home", {}) if at_home else {}
@@ -159,8 +179,8 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         "good": [path for _, path in sorted(good, key=lambda pair: pair[0])],
         "folder_hung": facts["folder"] in hung,
         "bind_hung": next(iter(sources), None),
-        "binds": [bind for bind in wanted if _is_there(results[binds.source_of(bind)]) is not False],
-        "storage": [path for path in binds.STORAGE if _is_there(results[path])],
+        "binds": [bind for bind in wanted if _is_there(results[source_of(bind)]) is not False],
+        "storage": [path for path in STORAGE if _is_there(results[path])],
         "home_hung": at_home is not None and at_home.state == "timeout",
         "home_errno": known_home.get("failed"),
         "home_writable": known_home.get("writable"),

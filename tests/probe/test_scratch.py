@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from probe import binds
 from probe.detectors import scratch
 from probe.host import Host
 from tests.probe.samples import settings
@@ -96,9 +95,9 @@ def looked(tmp_path, bindpath: str) -> tuple[dict[str, object], list[tuple[str, 
 
 def test_binds_and_storage_that_are_there_are_told(tmp_path, monkeypatch):
     (tmp_path / "ceph").mkdir()
-    monkeypatch.setattr(binds, "STORAGE", [str(tmp_path / "hadoop"), str(tmp_path / "ceph")])
+    monkeypatch.setattr(scratch, "STORAGE", [str(tmp_path / "hadoop"), str(tmp_path / "ceph")])
     data, _ = looked(tmp_path, f"{tmp_path}:/data:ro,{tmp_path}/no:/x")
-    assert data["binds"] == [f"{tmp_path}:/data:ro", *[path for path in binds.DEFAULTS if Path(path).exists()]]
+    assert data["binds"] == [f"{tmp_path}:/data:ro", *[path for path in scratch.DEFAULT_BINDS if Path(path).exists()]]
     assert (data["storage"], data["bind_hung"]) == ([str(tmp_path / "ceph")], None)
 
 
@@ -111,7 +110,7 @@ def test_a_bind_or_a_storage_folder_that_hangs_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(scratch, "visit", hang)
     monkeypatch.setattr(scratch, "LIMIT_S", 0.4)
     monkeypatch.setattr(scratch, "is_local", lambda _table, path: "hung" not in path)
-    monkeypatch.setattr(binds, "STORAGE", ["/hung/storage"])
+    monkeypatch.setattr(scratch, "STORAGE", ["/hung/storage"])
     data, checks = looked(tmp_path, "/hung/bind:/data,/hung/bind/too:/more")
     assert data["bind_hung"] == "/hung/bind"
     assert [row for row in checks if row[0].startswith("host.binds.")] == [
@@ -127,3 +126,29 @@ def test_the_home_is_that_of_the_environment_or_of_the_passwd_entry(environment,
 
 def test_a_user_without_an_entry_has_no_home():
     assert scratch.home_of({}, 2**31 - 2) is None
+
+
+DEFAULTS = ["/cvmfs", "/etc/hosts", "/etc/localtime"]
+
+
+@pytest.mark.parametrize(
+    ("glidein", "mount_dir", "expected"),
+    [
+        ({}, None, DEFAULTS),
+        ({}, "/cvmfs", DEFAULTS),
+        ({}, "/tmp/x/cvmfs", ["/tmp/x/cvmfs:/cvmfs", "/etc/hosts", "/etc/localtime"]),
+        # Of two binds on one place the first counts: the glidein's own outweigh the others.
+        ({"GLIDEIN_SINGULARITY_BINDPATH": "/a,/b:/cvmfs:ro"}, None, ["/a", "/b:/cvmfs:ro", *DEFAULTS]),
+        (
+            {"GLIDEIN_SINGULARITY_BINDPATH": "/a,,/cvmfs", "GLIDEIN_SINGULARITY_BINDPATH_DEFAULT": "/a,/d"},
+            None,
+            ["/a", "/cvmfs", "/d", "/etc/hosts", "/etc/localtime"],
+        ),
+    ],
+)
+def test_binds_of_a_glidein(glidein, mount_dir, expected):
+    assert scratch.requested_binds(settings(glidein, cvmfs_mount_dir=mount_dir)) == expected
+
+
+def test_the_source_of_a_bind():
+    assert [scratch.source_of(bind) for bind in ("/a", "/a:/b", "/a:/b:ro")] == ["/a"] * 3
