@@ -93,8 +93,9 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     if tried[-1].verdict.ok:
         yield findings(settings, tried[-1], [], tried[:-1])
         return
-    # One that hangs, or of which nothing is known, decides: the glidein may have got no further, or no so far.
-    decisive = next((one for one in tried if one.verdict.status != "fail"), tried[0])
+    # One that hangs, or of which nothing is known, decides: the glidein gets no further, or it might have stopped here. After
+    # that the first that names its cause.
+    decisive = min(tried, key=lambda one: (one.verdict.status == "fail", one.verdict.reason == "runtime_failed"))
     yield findings(settings, decisive, [], [])
     yield _failed_starts().diagnose(node, earlier["runtimes"], decisive)
 

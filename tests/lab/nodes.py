@@ -330,6 +330,7 @@ NODES: dict[str, Node] = {
     "osg-before-broken": works("osg-good", "binary-fatal-exit_0", checks={OSG_CHECK: OK}),
     "osg-after-broken": works("osg-good-last", "binary-fatal-exit_0", checks={OSG_CHECK: OK}),
     "osg-broken": works("osg-fatal"),
+    "osg-broken-mntns-disabled": fails("mount_denied", "osg-fatal", "mntns-disabled"),
     "osg-hung": fails(
         "cvmfs_hung",
         "osg-hung",

@@ -10,7 +10,7 @@ import pytest
 from probe.detectors import singularity
 from probe.host import Host, Run
 from probe.process import Outcome
-from tests.probe.samples import exited, settings
+from tests.probe.samples import exited, killed, settings
 
 OURS = "/work/image"
 REFUSED = exited(255, stderr="FATAL:   apptainer image is not in an allowed configured path\n")
@@ -161,6 +161,8 @@ BOTH = (runtime("/a/apptainer", found_by="SINGULARITY_BIN:OSG"), runtime("/b/app
     [
         (BROKEN, GOOD, (True, None), "/b/apptainer"),
         (BROKEN, BROKEN, (False, "runtime_failed"), "/a/apptainer"),
+        (BROKEN, killed(11), (False, "runtime_crashed"), "/b/apptainer"),
+        (killed(11), BROKEN, (False, "runtime_crashed"), "/a/apptainer"),
         # The glidein's search stands there for ever, or would not have come to the second.
         (HANGS, GOOD, (False, "runtime_timeout"), "/a/apptainer"),
         (BROKEN, HANGS, (False, "runtime_timeout"), "/b/apptainer"),
