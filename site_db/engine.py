@@ -37,8 +37,8 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, ValueError):
         # Neither the URL nor what the parser says of it: both may hold a password.
         scheme = url.partition("://")[0] if "://" in url else ""
-        what = f"A URL {scheme}://..." if scheme.replace("+", "").isalnum() else "The text"
-        raise DatabaseUnavailable(f"{what} that was given is none of a database.", remedy) from None
+        what = f"{scheme}://..." if scheme.replace("+", "").isalnum() else "What was given"
+        raise DatabaseUnavailable(f"{what} names no database.", remedy) from None
     driver = _DRIVERS.get(parsed.drivername.partition("+")[0])
     if driver is None:
         raise DatabaseUnavailable(f"{parsed.drivername}: only SQLite and PostgreSQL can be used.", remedy)

@@ -12,8 +12,8 @@ from site_db.errors import DatabaseUnavailable
         ("postgresql://sitedb:s3cret@db:54x2/sitedb", "postgresql://"),
         ("postgresql+psycopg://sitedb:s3cret@db:54x2/sitedb", r"postgresql\+psycopg://"),
         ("mysql://sitedb:s3cret@db/sitedb", "mysql"),
-        ("s3cret and no URL", "none of a database"),
-        ("s3cret@://", "none of a database"),
+        ("s3cret and no URL", "names no database"),
+        ("s3cret@://", "names no database"),
     ],
 )
 def test_what_is_no_database_is_refused_and_its_password_not_told(url: str, words: str) -> None:
