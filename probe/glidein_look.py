@@ -60,16 +60,19 @@ def _look_again(settings: Any, memory: Dict[str, Any], keeper: Keeper) -> Option
     if looked.run.interrupted:
         return _interrupted(settings, memory, looked)
     identity = looked.host.attempt("memory.files", LOOK_LIMIT_S, memories.identities, list(memory["files"]))
-    for module in ("probe.report", "probe.payload_run", *LATER):  # while the container is still at work
-        __import__(module)
-    if identity.value != memory["files"] or not _starts_as_before(memory, keeper):
+    if identity.value != memory["files"]:
         return None
+    for module in ("probe.payload_run", *LATER):  # this and the report, while the container is still at work
+        __import__(module)
     findings = dict(memory["findings"], **looked.run.findings)
     folder = str(looked.host.facts()["folder"])
     changed = memories.changes(memory, findings, folder)
     report = _composed(settings, findings, looked.run.complete, looked.began, time.time() - looked.began)
     report["changes_since"] = changed
     report["remembered"] = memories.remembered(memory, [*names, "singularity"], looked.began)
+    if not _starts_as_before(memory, keeper):
+        return None
+    report["duration_s"] = round(time.time() - looked.began, 3)
     return Told(report, None, dict(memory, findings=findings, folder=folder) if changed and looked.run.complete else None)
 
 

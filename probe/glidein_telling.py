@@ -67,7 +67,7 @@ def _values(settings: Any, told: Told) -> Dict[str, Any]:
 def _stdout(settings: Any, told: Told, values: Dict[str, Any]) -> str:
     """What goes to the glidein's log in a first run, into the machine ad in a periodic one."""
     if settings.trigger == "periodic":
-            return classad.lines(values)
+        return classad.lines(values)
     from probe import glidein_summary
 
     text = glidein_summary.render(told.report)
