@@ -251,7 +251,11 @@ def read_seen(
         conditions.append(_IMAGE_COUNTS.site_id.in_(site_ids))
     order = (_IMAGE_COUNTS.image_id, _IMAGE_COUNTS.site_id, _IMAGE_COUNTS.profile_id)
     query = select(tables.image_counts).where(*conditions).order_by(*order)
-    return list(map(Seen._make, many_rows(connection, query)))
+    return list(map(_seen, many_rows(connection, query)))
+
+
+# Seen._make without its check of the length: a row has the columns of the table.
+_seen = functools.partial(tuple.__new__, Seen)
 
 
 def many_rows(connection: Connection, query: Executable) -> Iterator[Any]:

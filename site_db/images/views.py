@@ -12,6 +12,7 @@ from site_db import tables
 from site_db.images.fleet import (
     Fleet,
     KnownImage,
+    Seen,
     find_image,
     observations_since,
     read_fleet,
@@ -172,7 +173,6 @@ def match_image(
         image = find_image(connection, name)
         nodes = nodes or _all_nodes(connection, now, rules)
         seen = read_seen(connection, since, image.id)
-        coverage = _coverage(connection, since, image.id).get(image.id)
     sites = match_sites(image, nodes.fleet, nodes.predictions, seen, rules)
     gpus = [match.gpu.counts for match in sites if match.gpu]
     found = disagreements(image, nodes.fleet, nodes.predictions.of(image.need), seen, _SHOWN_DISAGREEMENTS)
@@ -184,7 +184,7 @@ def match_image(
         requirements=image.requirements.to_dict(),
         total=judged(total_of(match.start.counts for match in sites), rules),
         total_gpu=judged(total_of(gpus), rules) if gpus else None,
-        coverage=coverage,
+        coverage=_coverage_of(seen),
         sites=tuple(sites),
         disagreements=tuple(found),
     )
@@ -276,7 +276,8 @@ def _wanted_images(connection: Connection, wanted: Wanted) -> list[KnownImage]:
     ]
 
 
-def _coverage(connection: Connection, since: int, image_id: int | None = None) -> dict[int, Coverage]:
+def _coverage(connection: Connection, since: int) -> dict[int, Coverage]:
+    """Of every image that was tried since then."""
     nodes = func.sum(_COUNTS.nodes)
     query = (
         select(
@@ -290,12 +291,21 @@ def _coverage(connection: Connection, since: int, image_id: int | None = None) -
         .where(_COUNTS.newest >= since, _COUNTS.status != "skipped")
         .group_by(_COUNTS.image_id)
     )
-    if image_id is not None:
-        query = query.where(_COUNTS.image_id == image_id)
     return {
         row[0]: Coverage(int(row[1]), row[2], int(row[3] or 0), int(row[4] or 0), moment(row[5]))
         for row in connection.execute(query)
     }
+
+
+def _coverage_of(seen: Iterable[Seen]) -> Coverage | None:
+    """As `_coverage`, of one image, of which all was read that was observed; None where it was not tried."""
+    tried = [row for row in seen if row.status != "skipped"]
+    if not tried:
+        return None
+    _, sites, _, statuses, _, nodes, times = zip(*tried, strict=True)
+    yes = sum(count for count, status in zip(nodes, statuses, strict=True) if status == "ok")
+    no = sum(count for count, status in zip(nodes, statuses, strict=True) if status in ("fail", "timeout"))
+    return Coverage(sum(nodes), len(set(sites)), yes, no, moment(max(times)))
 
 
 def _listing(image: KnownImage, catalogues: Iterable[str], coverage: Coverage | None) -> Listing:
