@@ -230,8 +230,8 @@ def _predicted(
         settled[profile] = yes, no, unknown = _settled(nodes, answer, ran, failed)
         all_yes, all_no, all_unknown = all_yes + yes, all_no + no, all_unknown + unknown
         alone[answer] += nodes
-        if answer != "yes":
-            why_not[outcome] = why_not.get(outcome, 0) + max(0, nodes - ran - failed)
+        if answer != "yes" and nodes > ran + failed:
+            why_not[outcome] = why_not.get(outcome, 0) + nodes - ran - failed
     counts = Counts(all_yes, all_no, all_unknown)
     if gpu is None:
         return _Predicted(Counts(**alone), counts, None, 0, why_not)
@@ -246,7 +246,8 @@ def _gpus_predicted(
     for profile, (yes, no, unknown) in settled.items():
         outcome = gpu[profile]
         if outcome.answer != "yes":
-            why_not[outcome] = why_not.get(outcome, 0) + yes
+            if yes:
+                why_not[outcome] = why_not.get(outcome, 0) + yes
             yes, no, unknown = _with_gpu(yes, no, unknown, outcome.answer)
         elif outcome.limit:
             limited += yes
@@ -275,7 +276,7 @@ def _site_match(name: str, nodes: int, observed: _Observed, predicted: _Predicte
 
 def _why_not(predicted: Mapping[Outcome, int], failures: Mapping[str, int]) -> tuple[WhyNot, ...]:
     """What forbids before what is not known, the most nodes first."""
-    found = [(outcome.answer, -nodes, outcome.reason or "", False) for outcome, nodes in predicted.items() if nodes]
+    found = [(outcome.answer, -nodes, outcome.reason or "", False) for outcome, nodes in predicted.items()]
     found += [("no", -nodes, code, True) for code, nodes in failures.items()]
     found.sort()
     return tuple(
@@ -300,6 +301,9 @@ def disagreements(
         for row in seen
         if row.profile_id in contrary.get(row.status, ()) and (row.site_id, row.profile_id) in fleet.nodes
     ]
+    if most is not None and len(rows) > most:  # spares most of them their place in the order
+        least = sorted(row.nodes for row in rows)[-most]
+        rows = [row for row in rows if row.nodes >= least]
     rows.sort(key=lambda row: (-row.nodes, fleet.sites[row.site_id], row.profile_id, row.reason))
     return [_disagreement(image, fleet, start[row.profile_id], row) for row in rows[:most]]
 

@@ -76,6 +76,8 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """The first no, else the first unknown, else yes with its limits."""
     found = YES
     for outcome in outcomes:
+        if outcome is YES:
+            continue
         if outcome.answer == "no":
             return outcome
         if found.answer == "yes" and (outcome.answer == "unknown" or (outcome.limit and not found.limit)):

@@ -299,13 +299,19 @@ def _coverage(connection: Connection, since: int) -> dict[int, Coverage]:
 
 def _coverage_of(seen: Iterable[Seen]) -> Coverage | None:
     """As `_coverage`, of one image, of which all was read that was observed; None where it was not tried."""
-    tried = [row for row in seen if row.status != "skipped"]
-    if not tried:
+    nodes: dict[str, int] = {}
+    sites: set[int] = set()
+    newest = 0
+    for _, site, _, status, _, count, when in seen:
+        if status == "skipped":
+            continue
+        nodes[status] = nodes.get(status, 0) + count
+        sites.add(site)
+        newest = when if when > newest else newest
+    if not nodes:
         return None
-    _, sites, _, statuses, _, nodes, times = zip(*tried, strict=True)
-    yes = sum(count for count, status in zip(nodes, statuses, strict=True) if status == "ok")
-    no = sum(count for count, status in zip(nodes, statuses, strict=True) if status in ("fail", "timeout"))
-    return Coverage(sum(nodes), len(set(sites)), yes, no, moment(max(times)))
+    no = nodes.get("fail", 0) + nodes.get("timeout", 0)
+    return Coverage(sum(nodes.values()), len(sites), nodes.get("ok", 0), no, moment(newest))
 
 
 def _listing(image: KnownImage, catalogues: Iterable[str], coverage: Coverage | None) -> Listing:
