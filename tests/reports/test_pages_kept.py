@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from site_db.times import parse_time
 from tests.sample_reports import sample_report
 
 NOW = parse_time("2026-11-20T12:00:00Z")
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses_garbage() -> None:
+    """What is tested here collects garbage: sockets that tests before it left are no fault of this one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 class Clock:
