@@ -48,7 +48,8 @@ for name in bin sbin lib lib64; do [ ! -L /$name ] || cp -P /$name /lab/nested/;
 mkdir "$GLIDEIN_HOME/.apptainer"; chown "$GLIDEIN:" "$GLIDEIN_HOME/.apptainer"
 program /lab/nested-run <<END
 #!/bin/sh
-exec "$APPTAINER" -q exec --bind /usr,/etc,/var/lib,/lab,/scratch,/reports,/var/tmp /lab/nested \\
+[ ! -e /cvmfs ] || cvmfs=,/cvmfs
+exec "$APPTAINER" -q exec --bind /usr,/etc,/var/lib,/lab,/scratch,/reports,/var/tmp\$cvmfs /lab/nested \\
     env -u APPTAINER_BIND -u SINGULARITY_BIND "PATH=\$PATH" "\$@"
 END
 """
