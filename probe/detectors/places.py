@@ -17,6 +17,8 @@ from probe.settings import Settings
 from probe.workers import Result
 
 LOOK_LIMIT_S = 5.0
+# Lmod without a cache reads every modulefile of the site, and a full node takes its time; a glidein waits for ever.
+MODULE_LIMIT_S = 10.0
 
 OVERRIDE = "GLIDEIN_SINGULARITY_BINARY_OVERRIDE"
 OASIS = "/oasis.opensciencegrid.org/mis/singularity/bin/singularity"
@@ -129,7 +131,9 @@ def _find_by_module(place: Place, host: Host) -> Optional[str]:
     script = (
         'type module || . "$MODULESHOME/init/bash"; module load "$1"; type -P "$2" >&3'  # Tcl modules and Lmod alike
     )
-    asked = host.run(["bash", "-c", "(" + script + ") 3>&1 >/dev/null 2>&1", "-", place.where, *place.names], LOOK_LIMIT_S - 1)
+    asked = host.run(
+        ["bash", "-c", "(" + script + ") 3>&1 >/dev/null 2>&1", "-", place.where, *place.names], MODULE_LIMIT_S - 1
+    )
     if asked.state == "timeout":
         raise TimeoutError(errno.ETIMEDOUT, "module load does not answer")
     lines = asked.stdout.splitlines()
@@ -189,10 +193,14 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     groups: Dict[str, List[Place]] = {}
     for place in searched:
         groups.setdefault("places." + _folder(place), []).append(place)
-    limit_s = host.limit(LOOK_LIMIT_S, 0.3)
-    results = host.attempt_in_turn(
-        limit_s, {name: [[look, place, host] for place in group] for name, group in groups.items()}
-    )
+    results: Dict[str, Result] = {}
+    for wanted_s in {_limit(place) for place in searched}:
+        calls = {
+            name: [[look, place, host] for place in group]
+            for name, group in groups.items()
+            if _limit(group[0]) == wanted_s
+        }
+        results.update(host.attempt_in_turn(host.limit(wanted_s, 0.3), calls))
     rows = []
     for place in searched:
         name = "places." + _folder(place)
@@ -205,6 +213,10 @@ def _folder(place: Place) -> str:
     return os.path.dirname(place.where) if place.kind == "file" else place.where
 
 
+def _limit(place: Place) -> float:
+    return MODULE_LIMIT_S if place.kind == "module" else LOOK_LIMIT_S
+
+
 def _row(place: Place, result: Result, number: int) -> Dict[str, Any]:
     answer = result.value[number] if result.value else {"errno": result.errno}
     hung = result.state == "timeout" or answer.get("errno") == errno.ETIMEDOUT
@@ -213,7 +225,7 @@ def _row(place: Place, result: Result, number: int) -> Dict[str, Any]:
         "where": place.where,
         "looked": answer.get("value"),
         "hung": hung,
-        "cut_short": result.state == "timeout" and cut_short(result, LOOK_LIMIT_S),
+        "cut_short": result.state == "timeout" and cut_short(result, _limit(place)),
         "errno": None if hung else answer.get("errno"),
     }
 

@@ -27,7 +27,11 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def seen(name: str, lab: Laboratory, observed: dict[str, Observation]) -> Observation:
     if name not in observed:
-        observed[name] = NODES[name].observe(lab)
+        node = NODES[name]
+        observed[name] = node.observe(lab)
+        if observed[name].met_a_limit and node.told(observed[name]) != node.expected():
+            # Other tests may have kept this machine from answering in time; a node that hangs does so again.
+            observed[name] = node.observe(lab)
     return observed[name]
 
 

@@ -240,7 +240,7 @@ def test_a_module_with_a_program_of_another_name_gives_nothing_as_for_a_glidein(
 
 
 def test_a_module_that_does_not_load_in_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(places, "LOOK_LIMIT_S", 1.3)
+    monkeypatch.setattr(places, "MODULE_LIMIT_S", 1.3)
     environment = module_files(tmp_path, singularity="exec sleep 10")
     with pytest.raises(TimeoutError):
         places.look(module_place("singularity"), Host(environment))
