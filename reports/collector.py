@@ -79,11 +79,12 @@ def create_app(
     if queue:
         watch_queue(metrics, queue)
     reader = _Reader(authorizer, metrics)
+    kept = Kept(store)
     rows = [
         Row("/api/v1/reports", receiver.post, RECEIVE, "POST"),
         *_data_rows(store, reader, now),
         *_own_rows(metrics, reader, lambda: check_ready(store, disk, queue)),
-        *_page_rows(Pages(Centre(store, now, Kept(store), metrics.text)), reader),
+        *_page_rows(Pages(Centre(store, now, kept, metrics.text)), reader),
     ]
     described = (Described(row.path, row.method, row.operation) for row in rows if row.operation)
     document = orjson.dumps(description(described))
@@ -92,6 +93,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
+        await run_sync(kept.close)
         await run_sync(writer.close)
 
     app = Starlette(

@@ -7,7 +7,7 @@ from reports.pages.asked import Asked
 from reports.pages.centre import Centre
 from reports.pages.model import UNKNOWN, Block, Cell, Choice, Column, Facts, Form, Grid, Page, Target
 from site_db.configuration.catalogue import read_catalogue
-from site_db.configuration.drift import Finding
+from site_db.configuration.drift import Drift, Finding
 from site_db.configuration.drift_rules import SEVERITIES
 from site_db.errors import UnknownName
 from site_db.proposals import CONFIDENCES
@@ -17,13 +17,13 @@ _USUAL_CONFIDENCE = "medium"
 
 def drift(centre: Centre, asked: Asked) -> Page:
     """All findings, the gravest first."""
-    found = centre.drift()
+    found, all_rows = centre.kept.ask("drift_rows", lambda: _all_rows(centre))
     counts = Counter(item.severity for item in found.findings)
     severity, attribute = asked.one_of("severity", SEVERITIES), asked.text("attribute")
     wanted = asked.text("q").casefold()
     rows = [
         row
-        for item, row in centre.kept.ask("drift_rows", lambda: [(item, _row(item)) for item in found.findings])
+        for item, row in all_rows
         if severity in ("", item.severity)
         and attribute in ("", item.attribute)
         and (wanted in item.entry.casefold() or wanted in (item.site or "").casefold())
@@ -46,6 +46,11 @@ def drift(centre: Centre, asked: Asked) -> Page:
     grid = Grid("drift", "Findings", _columns(), rows, True, empty)
     lead = ["Where the factories' configuration and what was measured on worker nodes disagree."]
     return Page("Drift", "drift", found.generated_at, [Facts("", facts), form, grid], lead)
+
+
+def _all_rows(centre: Centre) -> tuple[Drift, list[tuple[Finding, list[Cell]]]]:
+    found = centre.drift()
+    return found, [(item, _row(item)) for item in found.findings]
 
 
 def _columns() -> list[Column]:

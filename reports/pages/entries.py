@@ -19,11 +19,11 @@ _NO_LABELS = Labels()
 
 def entries(centre: Centre, asked: Asked) -> Page:
     """The entries by capability."""
-    found = centre.entries()
+    found, all_rows = centre.kept.ask("entry_rows", lambda: _all_rows(centre))
     labels = centre.entry_labels()
     rows = [
         row
-        for item, row in centre.kept.ask("entry_rows", lambda: [(item, _row(item, found)) for item in found.entries])
+        for item, row in all_rows
         if matrix.fits(
             asked,
             (item.name, item.site, item.resource),
@@ -42,6 +42,11 @@ def entries(centre: Centre, asked: Asked) -> Page:
     form = matrix.filters(labels.values(), "part of an entry's, site's or resource's name")
     grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits.")
     return Page("Entries", "entries", found.generated_at, [form, grid])
+
+
+def _all_rows(centre: Centre) -> tuple[Entries, list[tuple[EntrySummary, list[Cell]]]]:
+    found = centre.entries()
+    return found, [(item, _row(item, found)) for item in found.entries]
 
 
 def _row(item: EntrySummary, found: Entries) -> list[Cell]:

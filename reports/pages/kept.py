@@ -2,7 +2,9 @@
 
 An answer holds while nothing new was stored, for a minute at most, because ages and windows move on. When something was
 stored it holds for a while yet, in proportion to its cost: a stream of reports never costs more than a twentieth of the
-time, and what is cheap is always fresh. While one request makes an answer anew, others get the old one.
+time. When it holds no longer, a cheap answer is made anew by who asks, and so is always fresh. Of one that costs more he
+gets the old one at once, and a thread makes it anew for those who ask next. Nobody gets one that is older than three
+minutes, and nothing is made that nobody asked for.
 """
 
 import gc
@@ -10,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +21,9 @@ from site_db.store import Store
 
 Answer = TypeVar("Answer")
 _HOLDS_S = 60.0
+_OLDEST_S = 180.0
 _COST_FACTOR = 20
+_CHEAP_S = 0.02
 _MOST_ANSWERS = 256
 # What takes so long to make holds tens of thousands of objects.
 _LARGE_FROM_S = 0.2
@@ -32,61 +37,109 @@ class _Answer:
     version: tuple[int, ...]
 
 
+class _Here(threading.local):
+    """What is true of one thread."""
+
+    is_making = False
+
+
 class Kept:
-    """The answers of one store; safe to share between threads."""
+    """The answers of one store; safe to share between threads. `close` it before the store."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
+        self._renewing: set[Hashable] = set()
+        self._renewer: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "renew-answers")
         self._lock = threading.Lock()
+        self._here = _Here()
 
     def ask(self, key: Hashable, question: Callable[[], Answer]) -> Answer:
-        """The answer to `question`, which `key` names: kept, or made now."""
-        with self._store.reading() as connection:
-            version = data_version(connection)
+        """The answer to `question`, which `key` names: kept, or made now. Another thread may ask it again later."""
+        version = self._version()
         with self._lock:
             known = self._answers.get(key)
-            making = self._making.setdefault(key, threading.Lock())
-        holds = known is not None and self._holds(known, version)
-        if not holds and making.acquire(blocking=known is None):
-            known = self._make(key, question, version, making)
-        assert known is not None  # noqa: S101 - made, or there before
+            if known:
+                self._answers.move_to_end(key)
+        if known is None or self._is_too_old(known, version):
+            known = self._make(key, question)
+        elif not self._holds(known, version):
+            self._renew_soon(key, question)
         value: Answer = known.value
         return value
+
+    def close(self) -> None:
+        """Wait for the answer that is being made anew; those that wait for their turn are not made."""
+        with self._lock:
+            renewer, self._renewer = self._renewer, None
+        if renewer:
+            renewer.shutdown(cancel_futures=True)
+
+    def _version(self) -> tuple[int, ...]:
+        with self._store.reading() as connection:
+            return data_version(connection)
 
     def _holds(self, known: _Answer, version: tuple[int, ...]) -> bool:
         age_s = self._clock() - known.made_at
         return age_s < (_HOLDS_S if known.version == version else min(_HOLDS_S, known.cost_s * _COST_FACTOR))
 
-    def _make(
-        self, key: Hashable, question: Callable[[], Any], version: tuple[int, ...], making: threading.Lock
-    ) -> _Answer:
-        """Ask, and remember; `making` is held, and is let go."""
+    def _is_too_old(self, known: _Answer, version: tuple[int, ...]) -> bool:
+        """Whether nobody should get it any more. What an answer is made from is as fresh as itself."""
+        if self._holds(known, version):
+            return False
+        return known.cost_s < _CHEAP_S or self._clock() - known.made_at > _OLDEST_S or self._here.is_making
+
+    def _renew_soon(self, key: Hashable, question: Callable[[], Any]) -> None:
+        with self._lock:
+            if self._renewer and key not in self._renewing:
+                self._renewing.add(key)
+                self._renewer.submit(self._renew, key, question)
+
+    def _renew(self, key: Hashable, question: Callable[[], Any]) -> None:
+        """In the thread for it. A question that fails now is asked by who comes next, and tells him why."""
         try:
+            self._make(key, question)
+        finally:
+            with self._lock:
+                self._renewing.discard(key)
+
+    def _make(self, key: Hashable, question: Callable[[], Any]) -> _Answer:
+        """Ask, and remember, unless somebody else just did."""
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            version = self._version()
             with self._lock:
                 known = self._answers.get(key)
             if known is not None and self._holds(known, version):
-                return known  # made while this request waited
-            began = self._clock()
-            value = question()
-            made = _Answer(value, self._clock(), self._clock() - began, version)
-            if made.cost_s > _LARGE_FROM_S:
-                _spare_collections()
-            with self._lock:
-                self._answers[key] = made
-                self._answers.move_to_end(key)
-                while len(self._answers) > _MOST_ANSWERS:
-                    forgotten, _ = self._answers.popitem(last=False)
-                    self._making.pop(forgotten, None)
-            return made
-        finally:
-            with self._lock:
-                # A question that failed leaves nothing behind: its keys are whatever strangers ask for.
-                if key not in self._answers and self._making.get(key) is making:
-                    del self._making[key]
-            making.release()
+                return known
+            made = None
+            was_making, self._here.is_making = self._here.is_making, True
+            try:
+                began = self._clock()
+                value = question()
+                made = _Answer(value, self._clock(), self._clock() - began, version)
+            finally:
+                self._here.is_making = was_making
+                self._remember(key, made)
+        if made.cost_s > _LARGE_FROM_S:
+            _spare_collections()
+        return made
+
+    def _remember(self, key: Hashable, made: _Answer | None) -> None:
+        """Keep an answer. A question that failed (None) leaves nothing behind: its keys are whatever strangers ask for."""
+        with self._lock:
+            if made is None:
+                self._answers.pop(key, None)
+                self._making.pop(key, None)
+                return
+            self._answers[key] = made
+            self._answers.move_to_end(key)
+            while len(self._answers) > _MOST_ANSWERS:
+                forgotten, _ = self._answers.popitem(last=False)
+                self._making.pop(forgotten, None)
 
 
 def _spare_collections() -> None:

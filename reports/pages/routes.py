@@ -83,14 +83,12 @@ class Pages:
 
     def _plot(self, request: Request) -> Response:
         asked, name = Asked(request.query_params), request.path_params["name"].removesuffix(".svg")
+        key = ("picture", name, asked.text("days"), asked.text("site"))
         try:
-            figure = trends.figure(self.centre, name, asked)
+            picture = self.centre.kept.ask(key, lambda: plots.draw(trends.figure(self.centre, name, asked)))
         except (UnknownName, WrongQuestion):
             return Response(status_code=404)
-        key = ("picture", figure.name, figure.query)
-        response = rendering.respond(
-            self.centre.kept.ask(key, lambda: plots.draw(figure)), _SVG, _accepts_gzip(request)
-        )
+        response = rendering.respond(picture, _SVG, _accepts_gzip(request))
         response.headers["Content-Security-Policy"] = _PICTURE_POLICY
         return response
 

@@ -22,11 +22,11 @@ _NO_LABELS = Labels()
 
 def overview(centre: Centre, asked: Asked) -> Page:
     """The sites by capability, and what changed this week."""
-    found = centre.sites()
+    found, all_rows = centre.kept.ask("site_rows", lambda: _all_rows(centre))
     labels = centre.site_labels()
     rows = [
         row
-        for site, row in centre.kept.ask("site_rows", lambda: [(site, _row(site, found)) for site in found.sites])
+        for site, row in all_rows
         if matrix.fits(asked, [site.name], labels.get(site.name, _NO_LABELS), site.verdicts)
     ]
     blocks: list[Block] = [_summary(found), _this_week(centre)]
@@ -35,6 +35,11 @@ def overview(centre: Centre, asked: Asked) -> Page:
     blocks.append(_grid(rows, found))
     lead = [f"What worker nodes that reported in the last {found.window_days} days can do."]
     return Page("Containers by site", "sites", found.generated_at, blocks, lead)
+
+
+def _all_rows(centre: Centre) -> tuple[SiteList, list[tuple[SiteSummary, list[Cell]]]]:
+    found = centre.sites()
+    return found, [(site, _row(site, found)) for site in found.sites]
 
 
 def _summary(found: SiteList) -> Facts:

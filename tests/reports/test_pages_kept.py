@@ -62,6 +62,11 @@ def add_report(store: Store) -> None:
     store.add([Submission(report, orjson.dumps(report), NOW)])
 
 
+def renewed(kept: Kept) -> None:
+    """Wait for the thread that makes answers anew."""
+    kept.close()
+
+
 def test_an_answer_holds_for_a_minute_while_nothing_new_is_stored(store: Store):
     clock = Clock()
     kept, question = Kept(store, clock), Question(clock)
@@ -86,27 +91,91 @@ def test_an_answer_that_cost_much_holds_in_proportion(store: Store):
     clock.now += 9.9
     assert kept.ask("it", question) == 1
     clock.now += 0.2
+    kept.ask("it", question)
+    renewed(kept)
+    assert question.asked == 2
+
+
+class Blocked:
+    """A question that is answered when it is let go."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.asked = 0
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def __call__(self) -> int:
+        self.asked += 1
+        self.clock.now += 1
+        self.entered.set()
+        assert self.go_on.wait(20)
+        return self.asked
+
+
+def test_all_get_the_old_answer_while_a_thread_makes_it_anew_once(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Blocked(clock)
+    assert kept.ask("it", question) == 1
+    question.entered.clear()
+    question.go_on.clear()
+    clock.now += 61
+    assert [kept.ask("it", question) for _ in range(3)] == [1, 1, 1]
+    assert question.entered.wait(20)
+    assert kept.ask("it", question) == 1
+    question.go_on.set()
+    renewed(kept)
+    assert kept.ask("it", question) == 2
+    assert question.asked == 2
+
+
+def test_what_nobody_asks_for_is_not_made(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock, cost_s=0.5)
+    kept.ask("it", question)
+    clock.now += 61
+    kept.ask("another", Question(clock))
+    renewed(kept)
+    assert question.asked == 1
+
+
+def test_nobody_gets_an_answer_that_is_older_than_three_minutes(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock, cost_s=0.5)
+    kept.ask("it", question)
+    clock.now += 181
     assert kept.ask("it", question) == 2
 
 
-def test_others_get_the_old_answer_while_one_makes_it_anew(store: Store):
-    clock, entered, go_on = Clock(), threading.Event(), threading.Event()
-    kept = Kept(store, clock)
-    assert kept.ask("it", lambda: "old") == "old"
+def test_what_an_answer_is_made_from_is_as_fresh_as_itself(store: Store):
+    clock = Clock()
+    kept, part = Kept(store, clock), Question(clock, cost_s=0.5)
+    kept.ask("part", part)
     clock.now += 61
+    assert kept.ask("whole", lambda: [kept.ask("part", part)]) == [2]
 
-    def slow() -> str:
-        entered.set()
-        assert go_on.wait(20)
-        return "new"
 
-    thread = threading.Thread(target=kept.ask, args=("it", slow))
-    thread.start()
-    assert entered.wait(20)
-    assert kept.ask("it", lambda: "never") == "old"
-    go_on.set()
-    thread.join(20)
-    assert kept.ask("it", lambda: "never") == "new"
+def test_whoever_asks_after_a_renewal_that_failed_hears_why(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock, cost_s=0.5)
+    kept.ask("it", question)
+    clock.now += 61
+    assert kept.ask("it", lambda: 1 // 0) == 1
+    renewed(kept)
+    with pytest.raises(ZeroDivisionError):
+        kept.ask("it", lambda: 1 // 0)
+    assert kept.ask("it", question) == 2
+
+
+def test_after_closing_nothing_is_made_anew_behind_anybodys_back(store: Store):
+    clock = Clock()
+    kept, question = Kept(store, clock), Question(clock, cost_s=0.5)
+    kept.ask("it", question)
+    kept.close()
+    clock.now += 61
+    assert kept.ask("it", question) == 1
+    kept.close()
+    assert question.asked == 1
 
 
 def test_a_question_that_fails_is_asked_again(store: Store):
