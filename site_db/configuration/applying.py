@@ -174,7 +174,8 @@ def _proposals(
     """The proposals that are to be made in the file: only from an entry's own nodes, never from its neighbours'."""
     entry = item.entry
     groups = measured.groups if measured.joined_by == "entry" else ()
-    limits = Limits(storable(entry.name), (entry.site or "",), entry.attrs, policy, min_confidence)
+    sites = [site for site in (entry.site, measured.site) if site]
+    limits = Limits(storable(entry.name), sites, entry.attrs, policy, min_confidence)
     fit = derive_within(groups, limits, rules)
     in_order = tuple(sorted(fit.proposals, key=lambda item: item.attribute))
     notes = (*fit.notes, *([] if groups else _other_factories(item, measured)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 from sqlalchemy import Connection, select
@@ -53,15 +53,14 @@ class Configured:
 class Measured:
     """The nodes behind a configured entry, and by which name they were found.
 
-    `others`: factories that report this name, and whose nodes do not count for the entry.
+    `others`: factories that report this name, and whose nodes do not count for the entry. `site`: where the entry's own
+    reports say that it is; None where there are none.
     """
 
     groups: Sequence[NodeGroup]
     joined_by: JoinedBy | None
     others: tuple[str, ...] = ()
-
-
-NOT_MEASURED = Measured((), None)
+    site: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,12 @@ def measured_by_entry(
     node counts for each entry that it was seen under.
     """
     groups = groups_by_entry(connection, since)
-    by_name: dict[str, dict[str, list[NodeGroup]]] = {}
+    by_name: dict[str, dict[str, _Own]] = {}
     by_resource: dict[str, list[NodeGroup]] = {}
-    for row in connection.execute(select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, ENTRIES.resource)):
+    query = select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, ENTRIES.resource, SITES.name.label("site"))
+    for row in connection.execute(query.join_from(tables.entries, tables.sites)):
         if found := groups.get(row.id):
-            by_name.setdefault(row.name, {})[row.factory] = found
+            by_name.setdefault(row.name, {})[row.factory] = _Own(found, row.site)
             if row.resource != _NO_NAME:
                 by_resource.setdefault(row.resource, []).extend(found)
     return {
@@ -126,11 +126,18 @@ def measured_by_entry(
     }
 
 
-def _measured(item: Configured, own: Mapping[str, list[NodeGroup]], neighbours: Sequence[NodeGroup]) -> Measured:
+class _Own(NamedTuple):
+    """The nodes that reported under an entry's name from one factory, and the site that they name."""
+
+    groups: list[NodeGroup]
+    site: str
+
+
+def _measured(item: Configured, own: Mapping[str, _Own], neighbours: Sequence[NodeGroup]) -> Measured:
     factory = own_factory(item.factory, own)
     others = tuple(sorted(own.keys() - {factory}))
     if factory is not None:
-        return Measured(together(own[factory]), "entry", others)
+        return Measured(together(own[factory].groups), "entry", others, own[factory].site)
     return Measured(together(neighbours), "resource" if neighbours else None, others)
 
 

@@ -88,7 +88,8 @@ def check_drift(store: Store, now: datetime, entry: str | None = None, rules: Ru
         reports = _example_reports(connection, enabled, measured, drift_rules)
     findings = []
     for item in enabled:
-        row = policy.disables(item.entry.site) or policy.pins(item.entry.name)
+        seen_at = measured[item.key].site
+        row = policy.disables(item.entry.site) or policy.disables(seen_at) or policy.pins(item.entry.name)
         reason = told(row) if row else None
         findings += find_drift(item, measured[item.key], drift_rules, rules, reports.get, reason)
     findings.sort(key=lambda found: (-SEVERITIES.index(found.severity), -found.nodes_affected, found.entry, found.rule))

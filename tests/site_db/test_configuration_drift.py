@@ -176,6 +176,16 @@ def test_policy_mutes_a_finding_until_it_expires(store: Store, tmp_path: Path, a
     assert target in expired.policy_expired[0]
 
 
+def test_a_site_is_disabled_also_by_the_name_that_its_reports_have(store: Store, tmp_path: Path) -> None:
+    path = write_factory(tmp_path, {ENTRY: {"GLIDEIN_Site": "another-name", REQUIRE: "REQUIRED"}})
+    store.add([sample("no_runtime")])
+    assert plan(store, path, NOW, min_confidence="low").applied.changes
+    write_policy(tmp_path, "disable_site", SITE)
+    import_files(store, [tmp_path], "", NOW)
+    assert check_drift(store, NOW).at_least("note") == 0
+    assert plan(store, path, NOW, min_confidence="low").applied.changes == ()
+
+
 def _proposed(store: Store) -> dict[str, str]:
     return {item.attribute: item.value for item in propose_against_configuration(store, ENTRY, NOW).proposals}
 
