@@ -24,7 +24,7 @@ NODE_LIMIT_S = 180.0  # far beyond any deadline: a node that takes longer has hu
 
 # A mount and a pid namespace: when the first process ends, all others do, and the mounts go with the last. What else runs
 # on this machine (other tests) is no property of the node: it is first on the processors.
-FIRST = ("nice", "-n", "-10")
+FIRST = ("nice", "-n", "-5")
 NAMESPACES = (*FIRST, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL", "--")
 
 # Reasons that name no cause.

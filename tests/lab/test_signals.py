@@ -65,7 +65,7 @@ def test_a_signal_at_any_moment_gives_a_valid_report_and_leaves_nothing(lab: Lab
         # Once the whole report is out, a signal may end what is left of the program.
         assert process.returncode == 0 or (report["complete"] and process.returncode == -signal.SIGTERM), stderr
         assert "Traceback" not in stderr
-        wait_for(lambda: left_of(folder.name) == [], 2)
+        wait_for(lambda: left_of(folder.name) == [])
         assert list(folder.iterdir()) == []
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=True)

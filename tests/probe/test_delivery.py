@@ -266,7 +266,7 @@ def test_what_happens_when(situation: Situation, world: World, places: dict[str,
     changes = filled(situation.settings, places)
     started = time.monotonic()
     told = deliver(report, environment, glidein=filled(situation.glidein, places), spool=places["spool"], **changes)
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 15
 
     tries = [row for row in report["delivery"] if row["way"] == "http"]
     assert [row["reason"] for row in tries] == situation.reasons
@@ -399,7 +399,7 @@ def test_a_signal_ends_the_tries_and_the_report_is_kept(world: World, tmp_path: 
     started = time.monotonic()
     deliver(report, collector=f"{world.plain}/hang", spool=str(tmp_path))
     timer.join()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert [(row["way"], row["reason"]) for row in report["delivery"]] == [
         ("http", "probe_interrupted"),
         ("spool", None),
@@ -412,7 +412,7 @@ def test_tries_end_with_the_time(world: World, monkeypatch: pytest.MonkeyPatch):
     report = sample_report("healthy")
     started = time.monotonic()
     deliver(report, collector=f"{world.plain}/500", spool="/proc/nowhere")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert 1 <= len([row for row in report["delivery"] if row["way"] == "http"]) <= 3
     assert (report["delivery"][-1]["way"], report["delivery"][-1]["reason"]) == ("spool", "scratch_unusable")
 

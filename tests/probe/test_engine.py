@@ -191,7 +191,7 @@ def test_a_signal_ends_the_run_at_once_with_what_was_found(tmp_path: Path, numbe
     started = time.monotonic()
     child.signal(number)
     found = child.answer()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert (found["complete"], found["interrupted"]) == (False, True)
     assert found["findings"]["slow"]["data"] == "so far"
     assert {own_check(found, name)["reason"] for name in ("slow", "waiting")} == {"probe_interrupted"}

@@ -115,7 +115,7 @@ def test_a_library_that_hangs_or_crashes_costs_its_limit_and_no_more(
     began = time.monotonic()
     data, _ = found(host)
     assert outcome(data) == (status, reason)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
     assert psutil.Process().children() == before
 
 

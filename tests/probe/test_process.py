@@ -27,7 +27,7 @@ def no_child_left():
     """Whatever a program did, nothing of it stays."""
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
-    wait_for(lambda: {child.pid for child in psutil.Process().children(recursive=True)} <= before, 2)
+    wait_for(lambda: {child.pid for child in psutil.Process().children(recursive=True)} <= before)
 
 
 def run(*command: str, limit_s: float = 10, folder: str | None = None, **changes: str) -> process.Outcome:
@@ -54,7 +54,7 @@ def test_a_signal_is_told(number: int):
 def test_a_hanging_program_is_killed_at_its_limit_and_what_it_said_before_is_kept():
     outcome = shell("echo before; sleep 100", limit_s=0.3)
     assert (outcome.state, outcome.stdout, outcome.left_running) == ("timeout", "before\n", False)
-    assert 0.3 <= outcome.duration_s < 1.8
+    assert 0.3 <= outcome.duration_s < 8
 
 
 def test_a_program_is_killed_even_before_it_has_a_session_of_its_own():
@@ -71,7 +71,7 @@ def test_a_flood_of_output_is_cut_and_does_not_stop_the_program():
 def test_an_endless_flood_ends_at_the_limit():
     outcome = run("yes", limit_s=0.3)
     assert (outcome.state, len(outcome.stdout)) == ("timeout", 65536)
-    assert outcome.duration_s < 1.8
+    assert outcome.duration_s < 8
 
 
 def test_output_that_is_no_utf_8_is_replaced():
@@ -85,7 +85,7 @@ def test_output_is_whole_when_it_just_fits():
 def test_a_grandchild_that_holds_the_pipes_does_not_hold_us(tmp_path: Path):
     outcome = shell(f"sleep 100 & echo $! >{tmp_path}/pid; echo done", limit_s=20)
     assert (outcome.state, outcome.exit_code, outcome.stdout) == ("exited", 0, "done\n")
-    assert outcome.duration_s < 5
+    assert outcome.duration_s < 15
     pid = int((tmp_path / "pid").read_text())
     wait_for(lambda: not is_alive(pid))
 
@@ -240,7 +240,7 @@ def test_reaping_what_is_not_ours_and_what_does_not_end():
         signal.pause()
     started = time.monotonic()
     assert process.reap(child, 0.05) is None
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 8
     process.kill(child)
     assert os.WTERMSIG(process.reap(child, 5) or 0) == signal.SIGKILL
 

@@ -92,7 +92,7 @@ def test_each_call_has_its_own_limit(record: Path):
     calls = {"short": [hang, str(record), "short"], "long": [hang, str(record), "long"]}
     results = relay.call_each(calls, {"short": 0.3, "long": 0.9}, children=1)
     assert {result.state for result in results.values()} == {"timeout"}
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 8
 
 
 def test_what_hangs_since_an_earlier_run_is_not_called(record: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ from tests.probe.in_a_child import is_alive, wait_for
 def no_child_left():
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     yield
-    wait_for(lambda: {child.pid for child in psutil.Process().children(recursive=True)} <= before, 2)
+    wait_for(lambda: {child.pid for child in psutil.Process().children(recursive=True)} <= before)
 
 
 def results(limit_s: float, **functions: Any) -> dict[str, workers.Result]:
@@ -60,7 +60,7 @@ def test_what_was_yielded_before_the_limit_is_kept():
 
     result = one(work, 0.3)
     assert result[:4] == ("timeout", "second", "", None)
-    assert 0.3 <= result.duration_s < 1.8
+    assert 0.3 <= result.duration_s < 8
 
 
 def test_a_worker_that_only_hangs_has_no_value():
@@ -151,10 +151,10 @@ def test_grandchildren_are_gone_after_the_end(tmp_path: Path, last: str):
 
 def test_workers_run_side_by_side_and_each_has_its_own_limit():
     started = time.monotonic()
-    found = results(0.4, **{f"w{number}": lambda: iter([hang()]) for number in range(8)}, quick=lambda: iter([1]))
+    found = results(1.5, **{f"w{number}": lambda: iter([hang()]) for number in range(8)}, quick=lambda: iter([1]))
     assert {result.state for name, result in found.items() if name != "quick"} == {"timeout"}
     assert found["quick"].state == "done"
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 8
 
 
 def test_the_quick_are_told_while_the_slow_still_run():
@@ -175,7 +175,7 @@ def test_waiting_ends_at_its_time_and_abandoning_keeps_what_was_said():
     pool.start("it", 100, work)
     started = time.monotonic()
     assert list(pool.wait(started + 0.3)) == []
-    assert 0.25 < time.monotonic() - started < 1.5
+    assert 0.25 < time.monotonic() - started < 8
     assert pool.abandon()["it"][:2] == ("timeout", "so far")
     assert len(pool) == 0
 
@@ -187,7 +187,7 @@ def test_the_wake_descriptor_ends_waiting_at_once():
     os.write(write_end, b"x")
     started = time.monotonic()
     assert list(pool.wait(started + 20)) == []
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 8
     pool.abandon()
     os.close(read_end)
     os.close(write_end)
