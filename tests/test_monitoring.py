@@ -5,13 +5,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
+
+from reports.metrics import Metrics
+from reports.queue.worker_metrics import WorkerMetrics
+from reports.readiness import watch_queue
+from site_db.store import Submission
 
 ROOT = Path(__file__).parents[1]
 ALERTS = YAML(typ="safe").load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
@@ -24,7 +31,7 @@ EXPRESSIONS = [*(rule["expr"] for rule in RULES), *(expr for found in PANELS.val
 
 # What Prometheus puts on every sample, and the metric that it makes itself.
 ITS_LABELS, ITS_METRICS = {"job", "instance"}, {"up": set[str]()}
-FUNCTIONS = {"histogram_quantile", "sum", "rate", "time", "min", "max"}
+FUNCTIONS = {"histogram_quantile", "sum", "rate", "time", "min", "max", "deriv"}
 WORDS = {"by", "and", "or", "unless", "on", "offset"}
 CONFIGURATION = """
 [server]
@@ -35,9 +42,35 @@ keys = "keys"
 """
 
 
+class Broker:
+    """A queue as the collector sees it."""
+
+    trouble = ""
+    pending = reconnects = published = refused = 0
+    depth = dead_letters = 0.0
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def submit(self, submissions: list[Submission]) -> Future[list[str]]:
+        """Never asked here."""
+        raise NotImplementedError
+
+
+def of_the_queue() -> list[bytes]:
+    """The figures of a collector's queue and of a worker, after one of everything."""
+    metrics, worker = Metrics(), WorkerMetrics()
+    watch_queue(metrics, Broker())
+    worker.on_connected(True)
+    worker.on_stored(["new"], 0.1)
+    worker.on_dead_letter("not_json")
+    worker.on_database_failure()
+    return [metrics.text(), generate_latest(worker.registry)]
+
+
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The samples of a running collector with tokens, after one request that it refuses: name and labels."""
+    """The samples of a running collector with tokens, after one request that it refuses, of a queue and of a worker."""
     folder = tmp_path_factory.mktemp("collector")
     (folder / "serve.toml").write_text(CONFIGURATION, encoding="utf-8")
     program = [sys.executable, "-c", "from reports.cli import main; main()", "--database", f"sqlite:///{folder}/s.db"]
@@ -53,9 +86,10 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"}).raise_for_status().text
         server.terminate()
     found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels)
+    for each in (text, *(told.decode() for told in of_the_queue())):
+        for family in text_string_to_metric_families(each):
+            for sample in family.samples:
+                found.setdefault(sample.name, set()).update(sample.labels)
     return found
 
 
@@ -92,8 +126,9 @@ def test_an_expression_has_known_functions_and_balanced_brackets(expression: str
     for opening, closing in ("()", "{}", "[]"):
         assert bare.count(opening) == bare.count(closing)
     assert set(re.findall(r"\b([a-z_]+)\s*\(", bare)) - WORDS <= FUNCTIONS
-    for name, window in re.findall(r"(\w+)(?:\{[^}]*\})?\[([^\]]*)\]", bare):
-        assert name.endswith(("_total", "_bucket")), f"rate of {name}, which is no counter"
+    for function, name, window in re.findall(r"(\w+)\((\w+)(?:\{[^}]*\})?\[([^\]]*)\]", bare):
+        is_counter = name.endswith(("_total", "_bucket"))
+        assert function == ("rate" if is_counter else "deriv"), f"{function} of {name}"
         assert re.fullmatch(r"\d+[smh]|\$__rate_interval", window)
 
 
@@ -118,7 +153,7 @@ def test_reasons_in_alerts_are_reasons_of_the_collector():
     assert [word for word in words if f"`{word}`" not in documented] == []
 
 
-def test_every_figure_of_the_collector_is_on_the_dashboard(exposed: dict[str, set[str]]):
+def test_every_figure_of_collector_queue_and_workers_is_on_the_dashboard(exposed: dict[str, set[str]]):
     shown = {name for found in PANELS.values() for expression in found for name, _ in used(expression)}
     own = {re.sub(r"_(bucket|sum|count)$", "_bucket", name) for name in exposed if name.startswith("site_db_")}
     left_out = {"site_db_issuer_keys"}  # how many keys an issuer has changes with nothing that somebody should look at
