@@ -16,7 +16,7 @@ from probe.command_line import Launch
 from probe.container_trials import kept_in
 from probe.detectors.image_places import look
 from probe.detectors.machine import parse_os_release
-from probe.host import Host, Run
+from probe.host import Host, Run, cut_short
 from probe.process import Outcome
 
 RUN_LIMIT_S = 20.0
@@ -62,43 +62,52 @@ def parse_answer(stdout: str, nonce: str) -> Dict[str, Any]:
 
 
 def start_all(host: Host, means: Means, rows: List[Dict[str, Any]], seconds: float) -> List[Dict[str, Any]]:
-    """Start images, two at a time, within a number of seconds; fills their rows. Returns those that were not reached.
+    """Start images, two at a time, within a number of seconds; fills their rows. Returns those that were not reached, or
+    that the end of the time kept from an answer.
 
     Of the images on a mount where one does not answer, no other is started.
     """
     until = time.monotonic() + seconds
     waiting = list(rows)
+    late: List[Dict[str, Any]] = []
     hung: Set[str] = set()
     while waiting and time.monotonic() < until:
         batch = [row for row in waiting if means.mount_of(_started_path(row)) not in hung][:AT_ONCE]
         if not batch:
             break
         waiting = [row for row in waiting if row not in batch]
-        _start(host, means, batch, host.limit(min(RUN_LIMIT_S, until - time.monotonic()), 0.5))
+        late += _start(host, means, batch, host.limit(min(RUN_LIMIT_S, until - time.monotonic()), 0.5))
         hung |= {means.mount_of(_started_path(row)) for row in batch if row["status"] == "timeout"}
     for row in waiting:
         if means.mount_of(_started_path(row)) in hung:
             message = "not started: another image on the same mount does not answer"
             row.update(status="timeout", reason="runtime_timeout", message=message)
-    return [row for row in waiting if row["status"] == "ok"]
+    return late + [row for row in waiting if row["status"] == "ok"]
 
 
 def _started_path(row: Dict[str, Any]) -> str:
     return str(row["evidence"].get("real") or row["path"] or row["ref"])
 
 
-def _start(host: Host, means: Means, batch: List[Dict[str, Any]], limit_s: float) -> None:
+def _start(host: Host, means: Means, batch: List[Dict[str, Any]], limit_s: float) -> List[Dict[str, Any]]:
+    """Start some; returns those that had too little time: their rows say nothing new."""
+    late = []
     nonce = host.nonce()
     program = ["/bin/sh", "-c", SCRIPT, nonce]
     runs = {"images.run." + row["ref"]: _run(means, means.launch, row, program) for row in batch}
     outcomes = host.run_each(runs, limit_s, AT_ONCE)
     for row in batch:
         outcome = outcomes["images.run." + row["ref"]]
-        _take(row, judge(outcome, nonce))
+        judged = judge(outcome, nonce)
+        if judged["status"] == "timeout" and cut_short(outcome, RUN_LIMIT_S):
+            late.append(row)
+            continue
+        _take(row, judged)
         if row["status"] == "fail" and lacks_shell(outcome) and means.payload:
             _start_payload(host, means, row, limit_s)
         elif row["status"] == "fail":
             _look_again(host, means, row)
+    return late
 
 
 def _run(means: Means, launch: Launch, row: Dict[str, Any], program: List[str]) -> Run:

@@ -11,7 +11,7 @@ from probe.checks import Check, check
 from probe.detectors import image_choice, image_places, image_starts
 from probe.detectors.cvmfs import mount_dir_of, repository_of
 from probe.engine import Findings
-from probe.host import Host
+from probe.host import Host, cut_short
 from probe.minimal_image import PAYLOAD_PATH
 from probe.settings import Settings
 
@@ -133,6 +133,8 @@ def _row_of_path(reference: str, path: str, looked: Dict[str, Any], mount_dir: s
         reason = "cvmfs_hung" if on_cvmfs else "image_unreadable"
         message = "it does not answer" if result is None or result.duration_s else NOT_TOUCHED
         row.update(status="timeout", reason=reason, message=message)
+        if result and result.duration_s and cut_short(result, LOOK_LIMIT_S):
+            row.update(status="unknown", reason="deadline_reached")
         return row
     found = result.value or {}
     if "odd" in found:
@@ -167,12 +169,12 @@ def _start(
     seconds: float,
 ) -> List[Row]:
     """Start the images that are there; returns the rows of those that the time did not suffice for."""
-    ready = [row for row in rows if row["kind"] != "registry" or settings.image_pull]
     runtime, work = earlier["singularity"], earlier["work_folder"]
-    if ready and not runtime.get("usable"):
-        for row in ready:
+    if not runtime.get("usable"):
+        for row in rows:
             row.update(status="unknown", reason="prerequisite_failed", message="no container starts on this node")
         return []
+    ready = [row for row in rows if row["kind"] != "registry" or settings.image_pull]
     if not ready:
         return []
     folder = str(host.facts()["folder"] or work["work_folder"])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from probe.command_line import Launch
 from probe.detectors import image_choice, image_places, image_starts, images
-from probe.host import Host
+from probe.host import Host, Run
+from probe.process import Outcome
 from probe.registry import IMAGE_SETTINGS
 from tests.probe.samples import exited, killed, not_started, settings, timed_out
 
@@ -160,6 +161,43 @@ def test_what_is_pulled_and_unpacked_goes_with_the_work_folder(tmp_path: Path):
         ("APPTAINER_TMPDIR", "APPTAINER_CACHEDIR", "SINGULARITY_TMPDIR", "SINGULARITY_CACHEDIR"), "/work"
     )
     assert (told["PATH"], told.get("LD_LIBRARY_PATH"), told["HOME"]) == ("/usr/bin:/bin", None, "/home/x")
+
+
+class Starts(Host):
+    """A host on which every start comes to the same."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__({})
+        self.outcome = outcome
+        self.started: list[str] = []
+
+    def run_each(self, runs: dict[str, Run], *_how: object, **_named: object) -> dict[str, Outcome]:
+        self.started += runs
+        return dict.fromkeys(runs, self.outcome)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "left_running", "left_out", "statuses"),
+    [
+        (20.0, False, 0, ["timeout"] * 4),
+        (0.7, True, 0, ["timeout"] * 4),
+        (0.7, False, 4, ["ok"] * 4),  # the budget's last second: nothing is known of these images, nor of their mount
+    ],
+)
+def test_an_image_that_was_given_too_little_time_is_left_for_later(after_s, left_running, left_out, statuses):
+    host = Starts(timed_out()._replace(duration_s=after_s, left_running=left_running))
+    launch = Launch("/bin/apptainer", [], [])
+    means = image_starts.Means(launch, launch, "/work", None, "/cvmfs", lambda _path: "/cvmfs/a.example")
+    rows = [images._row(f"/cvmfs/a.example/{number}", path=f"/cvmfs/a.example/{number}") for number in range(4)]
+    late = image_starts.start_all(host, means, rows, 60.0)
+    assert (len(late), [row["status"] for row in rows]) == (left_out, statuses)
+
+
+def test_where_no_container_starts_no_image_is_good_though_its_registry_has_it():
+    rows = [images._row("docker://a.example/b", kind="registry"), images._row("/image", kind="sandbox")]
+    earlier = {"singularity": {"usable": False}, "work_folder": {}}
+    assert images._start(Host({}), settings(), earlier, [], rows, 20.0) == []
+    assert {(row["status"], row["reason"]) for row in rows} == {("unknown", "prerequisite_failed")}
 
 
 @pytest.mark.parametrize(
