@@ -16,7 +16,8 @@ def render(report: Dict[str, Any]) -> str:
 
 def _containers(singularity: Dict[str, Any]) -> str:
     if singularity["usable"]:
-        return "containers work: {product} {version}, {mode}, {path}".format(**singularity)
+        named = dict(singularity, product=singularity["product"] or "Singularity", version=singularity["version"] or "?")
+        return "containers work: {product} {version}, {mode}, {path}".format(**named)
     verdict = "is not known whether containers work" if singularity["usable"] is None else "containers do not work"
     return "{}: {}: {}".format(verdict, singularity["reason"], singularity["message"])
 

@@ -201,6 +201,13 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
             if _limit(group[0]) == wanted_s
         }
         results.update(host.attempt_in_turn(host.limit(wanted_s, 0.3), calls))
+    # Who waits for an automounter can be killed, and it goes on mounting: a glidein waits for it.
+    late = {
+        name: [[look, place, host] for place in group]
+        for name, group in groups.items()
+        if results[name].state == "timeout" and not results[name].left_running and _limit(group[0]) == LOOK_LIMIT_S
+    }
+    results.update(host.attempt_in_turn(host.limit(LOOK_LIMIT_S, 0.3), late))
     rows = []
     for place in searched:
         name = "places." + _folder(place)

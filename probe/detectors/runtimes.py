@@ -20,12 +20,11 @@ def parse_version(text: str) -> Tuple[Optional[str], Optional[str]]:
     """Product and version from what ``--version`` prints; (None, None) where it is neither.
 
     Texts: "apptainer version 1.4.5", "singularity version 3.8.7-1.el7", "singularity-ce version 4.1.0-jammy",
-    "SingularityPRO version 3.9-10.el8" and, for 2.x, a bare "2.6.1-dist".
+    "SingularityPRO version 3.9-10.el8", for 2.x a bare "2.6.1-dist", and "apptainer version unknown" of a build by hand.
     """
-    match = re.search(
-        r"^\s*(?:(apptainer|singularity-ce|singularity-?pro|singularity)(?: version)? )?(\d+\.\d+\S*)\s*$",
-        text,
-        re.I | re.M,
+    names = r"^\s*(?:(apptainer|singularity-ce|singularity-?pro|singularity)"
+    match = re.search(names + r"(?: version)? )?(\d+\.\d+\S*)\s*$", text, re.I | re.M) or re.search(
+        names + r" version )(\S+)", text, re.I | re.M
     )
     if not match:
         return None, None
@@ -65,7 +64,8 @@ def judge_version(outcome: Outcome) -> Tuple[str, Optional[str], Optional[str]]:
         return "fail", "runtime_not_found" if missing else "runtime_not_executable", os.strerror(outcome.error or 0)
     if outcome.signal:
         return "fail", "runtime_crashed", "--version ended by signal {}".format(outcome.signal)
-    if parse_version(outcome.stdout)[0] is not None:
+    # A glidein asks for some text only, and then tries (singularity_lib.sh, singularity_test_bin).
+    if parse_version(outcome.stdout)[0] is not None or (outcome.succeeded and outcome.stdout.strip()):
         return "ok", None, None
     known = stderr_rules.match(outcome.stderr, {})
     if known:

@@ -279,19 +279,28 @@ def test_a_folder_that_hangs_costs_all_that_is_in_it(tmp_path: Path):
     assert rows_of(host) == [(name, None, True, None) for name in ("SINGULARITY_BIN:OSG", "PATH", "PATH", "cvmfs_oasis")]
 
 
+@pytest.mark.parametrize(("left_running", "hung"), [(False, False), (True, True)])
+def test_a_place_that_is_being_mounted_is_looked_at_again(tmp_path: Path, left_running, hung):
+    (tmp_path / "apptainer").touch(0o755)
+    host = Children({"PATH": str(tmp_path)}, Result("timeout", None, "", None, 5.0, left_running), once=True)
+    assert [row[2] for row in rows_of(host)] == [hung] * 4
+    assert rows_of(host)[1][1] == str(tmp_path / "apptainer")  # the next look
+
+
 def test_a_node_without_processes_is_told_by_its_errno(tmp_path: Path):
     host = Children({"PATH": str(tmp_path)}, Result("died", None, "no", errno.EAGAIN, 0.0))
     assert {row[2:] for row in rows_of(host)} == {(False, errno.EAGAIN)}
 
 
 class Children(Host):
-    """A host that notes which children it has, and may let all of them come to the same."""
+    """A host that notes which children it has, and may let all of them come to the same, or those that it has first."""
 
-    def __init__(self, environment: dict[str, str], result: Result | None = None) -> None:
+    def __init__(self, environment: dict[str, str], result: Result | None = None, once: bool = False) -> None:
         super().__init__(environment)
         self.names: list[str] = []
-        self.result = result
+        self.result, self.once = result, once
 
     def attempt_all(self, limit_s: float, calls: dict[str, list[Any]], at_once: int = 64) -> dict[str, Result]:
-        self.names = list(calls)
-        return dict.fromkeys(calls, self.result) if self.result else super().attempt_all(limit_s, calls, at_once)
+        self.names = list(calls) or self.names
+        result, self.result = self.result, None if self.once else self.result
+        return dict.fromkeys(calls, result) if result else super().attempt_all(limit_s, calls, at_once)
