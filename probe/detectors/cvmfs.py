@@ -108,9 +108,9 @@ def _look_at(
     known = {}
     for name in names:
         was_mounted = cvmfs_mounts.mount_of(mounts, mount_dir + "/" + name) is not None
-        limit_s = host.limit(MOUNT_LIMIT_S if automounted and not was_mounted else LIMIT_S, 0.8)
+        wanted_s = MOUNT_LIMIT_S if automounted and not was_mounted else LIMIT_S
         least = settings.cvmfs_min_revisions.get(name)
-        known[name] = cvmfs_rows.Known(was_mounted, kind, limit_s, least)
+        known[name] = cvmfs_rows.Known(was_mounted, kind, host.limit(wanted_s, 0.8), least, wanted_s)
     files = repository_sets.files()
     calls = {
         "cvmfs." + name: [cvmfs_look.look, mount_dir + "/" + name, files.get(name)]

@@ -10,7 +10,7 @@ import re
 import zlib
 from typing import Optional
 
-# Other builds of zlib make other streams; for what is this small all known to us make the same.
+# For what is this small all builds of zlib known to us make the same; relatives of it, such as zlib-ng, do not.
 SMALL_BYTES = 8 * 1024
 
 
@@ -31,7 +31,9 @@ def judge(data: bytes, wanted: str, compression: str) -> Optional[str]:
     if compression == "zlib" and len(data) > SMALL_BYTES:
         return None
     stored = zlib.compress(data) if compression == "zlib" else data
-    return "verified" if _sha1(stored) == wanted else "differs"
+    if _sha1(stored) == wanted:
+        return "verified"
+    return "differs" if compression == "none" or re.match(r"[0-9.]+$", zlib.ZLIB_RUNTIME_VERSION) else None
 
 
 def _sha1(data: bytes) -> str:

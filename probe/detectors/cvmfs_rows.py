@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from probe.checks import Check, check
 from probe.detectors.cvmfs_look import COUNTS
+from probe.host import cut_short
 from probe.urls import without_password
 from probe.workers import Result
 
@@ -34,18 +35,22 @@ class Judgement(NamedTuple):
 
 class Known(NamedTuple):
     """What is known of a repository without touching it: mounted before it was looked at, mounted by whom, the limit,
-    the least revision that the configuration asks for."""
+    the least revision that the configuration asks for, the limit that it would have with more time."""
 
     was_mounted: bool
     kind: str
     limit_s: float
     least_revision: Optional[int] = None
+    wanted_s: float = 0.0
 
 
 def judge(found: Dict[str, Any], state: str, known: Known) -> Judgement:
-    """Status, reason and message for what ``cvmfs_look.look`` found."""
+    """Status, reason and message for what ``cvmfs_look.look`` found; ``state`` is a Result's, or "late" where the deadline
+    left too little time."""
     if state == "timeout":
         return Judgement("timeout", "cvmfs_hung", "no answer within {:.1f} s".format(known.limit_s))
+    if state == "late":
+        return Judgement("unknown", "deadline_reached", "no answer within {:.1f} s".format(known.limit_s))
     if state != "done":
         return Judgement("unknown", "probe_error", "the child that looked died")
     if found["errno"] is not None:
@@ -94,7 +99,8 @@ def _of_data(found: Dict[str, Any], known: Known) -> Judgement:
 def row_of(name: str, result: Result, known: Known, now: float) -> Dict[str, Any]:
     """One row of the report's ``cvmfs.repositories``."""
     found = result.value or {}
-    return _row(name, found, judge(found, result.state, known), now)
+    state = "late" if result.state == "timeout" and cut_short(result, known.wanted_s) else result.state
+    return _row(name, found, judge(found, state, known), now)
 
 
 def no_name(name: str) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from probe.checks import Check, check
 from probe.detectors import work_folder
 from probe.engine import Findings
-from probe.host import Host
+from probe.host import Host, cut_short
 from probe.mounts import holding, is_local, parse_mountinfo
 from probe.settings import Settings
 from probe.workers import Result
@@ -160,13 +160,14 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         home = host.attempt("scratch.passwd", LIMIT_S, home_of, host.environment, facts["uid"]).value
     wanted = requested_binds(settings)
     results, work = _visit_all(host, paths, home, [*map(source_of, wanted), *STORAGE])
-    hung = [path for path, result in results.items() if result.state == "timeout"]
+    states = {path: "late" if _is_late(result) else result.state for path, result in results.items()}
+    hung = [path for path, state in states.items() if state == "timeout"]
     rows, checks, good = [], [], []
     for path, name in paths.items():
         result = results[path]
         found = (result.value or {}).get("scratch", {})
         rows.append(_row(path, name, result.state, found))
-        checks.append(judge(path, name, result.state, found, found.get("failed") or result.errno))
+        checks.append(judge(path, name, states[path], found, found.get("failed") or result.errno))
         if found.get("errno") == 0:
             good.append((found["noexec"], path))
     sources = [path for path in hung if path in map(source_of, wanted)]
@@ -181,7 +182,7 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         "bind_hung": next(iter(sources), None),
         "binds": [bind for bind in wanted if _is_there(results[source_of(bind)]) is not False],
         "storage": [path for path in STORAGE if _is_there(results[path])],
-        "home_hung": at_home is not None and at_home.state == "timeout",
+        "home_hung": home in hung,
         "home_errno": known_home.get("failed"),
         "home_writable": known_home.get("writable"),
         "traces": known_home.get("traces", []),
@@ -189,6 +190,11 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
         "work": work,
     }
     yield {"data": data, "checks": checks}
+
+
+def _is_late(result: Result) -> bool:
+    """Whether it may have answered if the deadline had left more time."""
+    return result.state == "timeout" and cut_short(result, LIMIT_S)
 
 
 def _is_there(result: Result) -> Optional[bool]:
@@ -262,8 +268,10 @@ REASONS = {
 
 
 def judge(path: str, name: str, state: str, found: Dict[str, Any], error: Optional[int]) -> Check:
-    """The check of one folder."""
+    """The check of one folder; ``state`` is a Result's, or "late" where the deadline left too little time."""
     identifier = "host.scratch." + path
+    if state == "late":
+        return check(identifier, "unknown", "deadline_reached", "{} ({}) was given no time".format(path, name))
     if state == "timeout":
         return check(identifier, "timeout", "scratch_unusable", "{} ({}) does not answer".format(path, name))
     if "errno" not in found:

@@ -86,6 +86,7 @@ ASKED = Known(was_mounted=True, kind="fuse", limit_s=4.0, least_revision=10)
         (found("list", errno.ENOENT), "done", NONE, "fail", "cvmfs_not_mounted"),
         (found(names=0, plain=True), "done", BIND, "fail", "cvmfs_repository_missing"),
         ({}, "timeout", FUSE, "timeout", "cvmfs_hung"),
+        ({}, "late", FUSE, "unknown", "deadline_reached"),
         ({}, "died", FUSE, "unknown", "probe_error"),
         (found("list", errno.ENOENT), "done", LEFT, "fail", "cvmfs_repository_missing"),
         (found("list", errno.ENOTDIR), "done", LEFT, "fail", "cvmfs_repository_missing"),
@@ -302,6 +303,15 @@ def test_bytes_are_compared_with_the_catalogs_hash(data, wanted, compression, an
     assert cvmfs_content.judge(data, wanted, compression) == answer
 
 
+@pytest.mark.parametrize(
+    ("data", "compression", "answer"),
+    [(DATA, "zlib", "verified"), (DATA + b"x", "zlib", None), (DATA + b"x", "none", "differs")],
+)
+def test_a_relative_of_zlib_makes_other_streams_of_the_same_bytes(monkeypatch, data, compression, answer):
+    monkeypatch.setattr(zlib, "ZLIB_RUNTIME_VERSION", "1.3.1.zlib-ng")  # as in EL10 and Fedora
+    assert cvmfs_content.judge(data, ZLIB if compression == "zlib" else RAW, compression) == answer
+
+
 def test_without_the_attributes_there_is_no_comparison(tmp_path):
     (tmp_path / "file").write_bytes(DATA)
     with (tmp_path / "file").open("rb") as file:
@@ -328,6 +338,11 @@ def test_the_clients_cleanups_and_descriptors_are_told_as_evidence():
     assert {name: evidence[name] for name in cvmfs_look.COUNTS} == {"ncleanup24": 12, "maxfd": 1024, "usedfd": 1000}
     untold = cvmfs_rows.check_of(cvmfs_rows.row_of("a.example", done(found()), FUSE, 0.0), done(found()))["evidence"]
     assert not set(cvmfs_look.COUNTS) & set(untold)
+
+
+@pytest.mark.parametrize(("wanted_s", "status"), [(4.0, "timeout"), (10.0, "unknown")])
+def test_a_repository_that_the_deadline_left_no_time_for_does_not_hang(wanted_s, status):
+    assert cvmfs_rows.row_of("a.example", HUNG, FUSE._replace(wanted_s=wanted_s), 0.0)["status"] == status
 
 
 def test_results_of_every_kind_make_rows_and_checks():

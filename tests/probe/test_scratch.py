@@ -59,6 +59,8 @@ def test_a_folder_is_judged_by_what_was_measured(changes, status, reason):
 
 def test_a_folder_that_does_not_answer_or_is_not_there():
     assert scratch.judge("/x", "TMPDIR", "timeout", {}, None)["status"] == "timeout"
+    late = scratch.judge("/x", "TMPDIR", "late", {}, None)
+    assert (late["status"], late["reason"]) == ("unknown", "deadline_reached")
     missing = scratch.judge("/x", "TMPDIR", "died", {}, errno.ENOENT)
     assert (missing["status"], missing["reason"]) == ("fail", "scratch_unusable")
     assert os.strerror(errno.ENOENT) in missing["message"]
@@ -117,6 +119,21 @@ def test_a_bind_or_a_storage_folder_that_hangs_is_named(tmp_path, monkeypatch):
         (f"host.binds.{path}", "timeout", "bind_hung") for path in ("/hung/bind", "/hung/bind/too", "/hung/storage")
     ]
     assert data["storage"] == []
+
+
+@pytest.mark.parametrize(("wanted_s", "hung"), [(0.3, True), (60.0, False)])
+def test_a_home_that_the_deadline_left_no_time_for_does_not_hang(tmp_path, monkeypatch, wanted_s, hung):
+    monkeypatch.setattr(scratch, "visit", lambda path, *_: path.startswith(str(tmp_path)) and time.sleep(100))
+    monkeypatch.setattr(scratch, "LIMIT_S", wanted_s)
+    monkeypatch.setattr(scratch, "is_local", lambda _table, path: not path.startswith(str(tmp_path)))
+    monkeypatch.setattr(scratch, "candidates", lambda *_: {})
+    host = Host({"HOME": str(tmp_path)})
+    host.ends_at = time.monotonic() + 1.0
+    names = {"GLIDEIN_SINGULARITY_BINDPATH": f"{tmp_path}/bind"}
+    (found,) = scratch.detect(host, settings(names), {})
+    told = found["data"]
+    assert (told["home_hung"], told["bind_hung"]) == (hung, f"{tmp_path}/bind" if hung else None)
+    assert f"{tmp_path}/bind" in told["binds"]
 
 
 @pytest.mark.parametrize(("environment", "home"), [({"HOME": "/h"}, "/h"), ({"HOME": ""}, "/root"), ({}, "/root")])
