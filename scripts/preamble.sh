@@ -57,10 +57,10 @@ run_program()' "$0" "$@"
 
 # remembered [ARGUMENT...]: an earlier run of this glidein left the path of the Python that it ran with, and the
 # LD_LIBRARY_PATH that this one starts with (probe/memory.py). It needs no test, and so a periodic run begins sooner.
-# What is not ours doesn't count; a shell sees no modes, but whose a file is.
+# What is not ours doesn't count; a shell sees no modes, but whose a file is. PROBE_STATE may name what hangs.
 remembered() {
-    [ "${GLIDEIN_PERIODIC_SCRIPT-}" = true ] && [ -z "${PROBE_PYTHON:-}" ] || return
-    case ${1-} in */glidein_config) state=${PROBE_STATE:-${1%/*}/.singularity-probe} ;; *) return ;; esac
+    [ "${GLIDEIN_PERIODIC_SCRIPT-}" = true ] && [ -z "${PROBE_PYTHON:-}${PROBE_STATE:-}" ] || return
+    case ${1-} in */glidein_config) state=${1%/*}/.singularity-probe ;; *) return ;; esac
     [ -O "$state" ] && [ -O "$state/python" ] && [ ! -h "$state/python" ] && [ -r "$state/python" ] || return
     { IFS= read -r python && IFS= read -r libraries; } <"$state/python" || return
     [ "$libraries" = "${LD_LIBRARY_PATH:-}" ] || return
@@ -80,13 +80,14 @@ is_file() {
     [ -f "${1:-}" ] && [ -r "$1" ]
 }
 
-# search [ARGUMENT...]: GlideinWMS 3.9.6 and later have gwms-python in the folder that GWMS_PATH begins with.
+# search [ARGUMENT...]: GlideinWMS 3.9.6 and later have gwms-python in the folder that GWMS_PATH begins with; it looks for
+# names in PATH itself.
 search() {
     become "${PROBE_PYTHON:-}" "$@"
-    become "${GWMS_PATH:+${GWMS_PATH%%:*}/gwms-python}" "$@"
     for candidate in $places; do
         become "$candidate" "$@"
     done
+    become "${GWMS_PATH:+${GWMS_PATH%%:*}/gwms-python}" "$@"
     is_file "$@" && become "$(config_value PROBE_PYTHON "$1")" "$@"
     for candidate in $names; do
         become "$candidate" "$@"

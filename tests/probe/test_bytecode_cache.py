@@ -27,3 +27,18 @@ def test_modules_are_taken_from_a_folder_of_our_own_only(
         monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + owner)
     bytecode_cache.install(str(tmp_path))
     assert bool(sys.meta_path) is taken
+
+
+@pytest.mark.parametrize(("state", "taken"), [("", True), ("/on/what/hangs", False)])
+def test_a_folder_that_somebody_named_is_not_read_in_our_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, taken: bool
+):
+    loader = SimpleNamespace(archive=__file__)
+    monkeypatch.setattr(sys.modules["probe"], "__loader__", loader)
+    monkeypatch.setattr(sys, "meta_path", [])
+    monkeypatch.setenv("PROBE_STATE", state)
+    body = marshal.dumps((bytecode_cache._owner(loader), {}))
+    (tmp_path / bytecode_cache.FILE).write_bytes(b"%08x" % zlib.crc32(body) + body)
+    tmp_path.chmod(0o700)
+    bytecode_cache.install(str(tmp_path))
+    assert bool(sys.meta_path) is taken

@@ -147,17 +147,20 @@ def test_the_systems_python_comes_before_any_name(
     assert json.loads(run([*shell, program], path).stdout)["python"] == expected
 
 
-def test_the_glideins_own_python_comes_before_the_systems(program: Path, path: Path, system: Path, tmp_path: Path):
-    add_link(system, "python3", python("3.11"))
+def test_the_glideins_own_python_comes_after_the_systems_and_before_any_name(
+    program: Path, path: Path, system: Path, tmp_path: Path
+):
+    add_link(path, "python3", python("3.11"))
     own = tmp_path / "its own"
     own.mkdir()
     names = f"{own}:{path}"
     assert json.loads(run([program], path, GWMS_PATH=names).stdout)["python"] == "3.11"
     add_script(own, "gwms-python", f'exec {python("3.9")} "$@"')
     assert json.loads(run([program], path, GWMS_PATH=names).stdout)["python"] == "3.9"
-    (own / "gwms-python").unlink()
-    add_link(own, "gwms-python", python("2.7"))
-    assert json.loads(run([program], path, GWMS_PATH=names).stdout)["python"] == "3.11"
+    add_script(own, "gwms-python", "touch asked; exit 1")  # it walks PATH, where a folder may hang
+    add_link(system, "python3", python("3.11"))
+    assert json.loads(run([program], path, tmp_path, GWMS_PATH=names).stdout)["python"] == "3.11"
+    assert not (tmp_path / "asked").exists()
 
 
 def test_libraries_of_others_keep_no_python_from_starting(program: Path, path: Path, shell: list[str], tmp_path: Path):
@@ -388,6 +391,13 @@ def test_a_periodic_run_takes_the_remembered_python_if_it_is_there(
 ):
     remember(glidein, content.format(python=python("3.9")))
     assert periodic_python(program, path, shell, glidein, GLIDEIN_PERIODIC_SCRIPT=periodic) == expected
+
+
+def test_a_folder_that_somebody_named_is_not_asked_for_a_python(
+    program: Path, path: Path, shell: list[str], glidein: Path
+):
+    state = remember(glidein, f"{python('3.9')}\n\n")  # such a folder may be on what hangs, and a shell knows no limit
+    assert periodic_python(program, path, shell, glidein, PROBE_STATE=str(state)) == "3.11"
 
 
 def test_the_remembered_python_goes_with_its_libraries(program: Path, path: Path, shell: list[str], glidein: Path):
