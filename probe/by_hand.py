@@ -300,7 +300,7 @@ def _print(text: str) -> int:
 def _explain(options: Any) -> int:
     from probe.explain import render_explanation
 
-    if options.report is None and sys.stdin.isatty():
+    if options.report is None and (sys.stdin is None or sys.stdin.isatty()):
         report = report_of_node(_settings(Given("run")))
         source = "this node"
     else:
@@ -321,7 +321,7 @@ def _read_report(path: str) -> Dict[str, Any]:
     from probe.settings import WrongUse
 
     name = "standard input" if path == "-" else path
-    text = sys.stdin.read(1 << 24) if path == "-" else _read_file(path, "give a readable report")
+    text = (sys.stdin.read(1 << 24) if sys.stdin else "") if path == "-" else _read_file(path, "give a readable report")
     try:
         report = json.loads(text)
         missing = not isinstance(report, dict) or not {"host", "singularity", "checks"} <= set(report)

@@ -53,7 +53,10 @@ def render_explanation(report: Dict[str, Any]) -> str:
         lines += ["", *_explain(group)]
     for alternative in report["singularity"]["alternatives"]:
         if alternative["check"]["status"] == "ok":
-            change = ", ".join("{}={}".format(*map(printable, pair)) for pair in alternative["change"].items())
+            change = ", ".join(
+                printable("{} unset".format(name) if value is None else "{}={}".format(name, value))
+                for name, value in alternative["change"].items()
+            )
             lines += ["", *_wrapped("It works with: {} (tried here)".format(change))]
     return "".join(printable(line) + "\n" for line in lines)
 

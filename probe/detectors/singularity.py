@@ -27,7 +27,7 @@ FEATURES = (
 # Glideins use neither: a start more for each where something fails, or somebody requires it.
 EXTRAS = {"fakeroot": ["--fakeroot"], "cgroups": ["--memory", "256M"]}
 NOT_TRIED = {
-    "registry": "give an image with --image docker://... to try one",
+    "registry": "tried with an image of a registry (--image docker://...) and PROBE_IMAGE_PULL=yes",
     "fakeroot": "tried where containers fail, and with --require fakeroot",
     "cgroups": "tried where containers fail, and with --require cgroups",
     "nv": "tried by the gpus detector where there is a GPU",

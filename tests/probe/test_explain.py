@@ -67,6 +67,13 @@ def test_an_alternative_that_was_tried_and_works_is_told():
     )
 
 
+def test_a_variable_that_has_to_go_is_told_as_such():
+    report = sample_report("healthy")
+    good = report["checks"][0] | {"status": "ok"}
+    report["singularity"]["alternatives"] = [{"change": {"A": None, "B": "1"}, "check": good}]
+    assert "It works with: A unset, B=1 (tried here)" in explain.render_explanation(report)
+
+
 def test_the_short_form_has_a_line_for_each_check_that_was_tried():
     report = sample_report("no_userns")
     lines = explain.render_text(report).splitlines()
