@@ -106,6 +106,7 @@ def plan(
         notes=(
             *(f"{each.entry}: {note}" for each in found for note in each.notes),
             *refused.values(),
+            *(f"{problem.place} {problem.text}" for problem in parsed.problems if not problem.place.startswith(str(path))),
             *_replaced_elsewhere(made, path, files),
         ),
         policy_expired=tuple(map(told, policy.expired)),
@@ -121,7 +122,10 @@ def edit(
 
     The result is read again: every entry has to say what it said, with just these changes, or nothing is given back.
     """
+    barred = _barred(changes, parsed)
+    changes = [change for change in changes if change.entry not in barred]
     edits, refused = (xml_edits if parsed.kind == "factory_xml" else yaml_edits)(before, changes, str(path))
+    refused |= barred
     after = apply_edits(before, edits)
     if after == before:
         return before, refused
@@ -139,6 +143,23 @@ def edit(
             "Nothing was written. Set these attributes by hand, and report this as a fault of site-db.",
         )
     return after, refused
+
+
+def _barred(changes: Sequence[Change], parsed: Parsed) -> dict[str, str]:
+    """The entries that the factory would refuse with these changes: an attribute that is constant for all entries, or is
+    not, has to be the same in each (factoryXmlConfig.py of GlideinWMS)."""
+    attrs = {entry.name: entry.attrs for entry in parsed.entries}
+    found = {}
+    for change in changes:
+        name = change.attribute.name
+        common = parsed.common.get(name)
+        if common is None or attrs.get(change.entry, {}).get(name) is not common:
+            continue
+        const = common.flags.get("const", str(True))
+        if const != str(change.attribute.const):
+            said = f"{name} is set for all entries of the factory, with const={const}: edit by hand"
+            found[change.entry] = f"{change.entry}: {said}"
+    return found
 
 
 def _replaced_elsewhere(made: Sequence[AppliedChange], path: Path, files: Mapping[str, Path]) -> list[str]:

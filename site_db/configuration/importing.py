@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, delete, select, update
 
 from site_db import tables
 from site_db.configuration.autoconf import Sources, compose_yaml, entry_defaults, load_yaml, parse_autoconf
+from site_db.configuration.factory_folder import read_around
 from site_db.configuration.factory_xml import parse_factory_xml
 from site_db.configuration.model import ATTR, NAME_LIMIT, SUBMIT_ATTR, BrokenFile, Entry, Parsed, Problem
 from site_db.configuration.policy import parse_policy
@@ -90,7 +91,7 @@ def read_configuration(path: Path, beside: Beside) -> tuple[bytes, Parsed]:
 def reader(path: Path, parsed: Parsed, beside: Beside) -> Callable[[bytes], Parsed]:
     """How to read other content of the same file."""
     if parsed.kind == "factory_xml":
-        return lambda data: parse_factory_xml(data, str(path))
+        return lambda data: _parse_factory_xml(path, data)
     sources = _sources(path, beside)
     return lambda data: parse_autoconf(data, str(path), sources)
 
@@ -143,7 +144,13 @@ def _parse(path: Path, data: bytes, beside: Beside) -> Parsed:
         return parse_cric(data, file)
     if path.suffix == ".toml":
         return parse_policy(data, file)
-    return parse_factory_xml(data, file)
+    return _parse_factory_xml(path, data)
+
+
+def _parse_factory_xml(path: Path, data: bytes) -> Parsed:
+    around, problems = read_around(path.absolute())
+    parsed = parse_factory_xml(data, str(path), around)
+    return replace(parsed, problems=(*parsed.problems, *problems))
 
 
 def _parse_yaml(path: Path, data: bytes, beside: Beside) -> Parsed:

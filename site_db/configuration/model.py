@@ -111,10 +111,11 @@ class PolicyRow:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What one file holds."""
+    """What one file holds. `common`: what holds for all entries of the factory that do not say it themselves."""
 
     kind: Kind
     entries: tuple[Entry, ...] = ()
     resources: tuple[Resource, ...] = ()
     policy: tuple[PolicyRow, ...] = ()
     problems: tuple[Problem, ...] = ()
+    common: Mapping[str, Setting] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from site_db.configuration.autoconf import Sources, entry_defaults, load_yaml, p
 from site_db.configuration.catalogue import read_catalogue, read_policy, unjoined
 from site_db.configuration.factory_xml import parse_factory_xml
 from site_db.configuration.importing import import_files
-from site_db.configuration.model import BrokenFile
+from site_db.configuration.model import BrokenFile, Entry
 from site_db.configuration.policy import parse_policy
 from site_db.configuration.registries import parse_cric, parse_topology
 from site_db.configuration.vanishing import forget_file
@@ -44,7 +44,7 @@ OUTSIDE = '<!DOCTYPE g [<!ENTITY a SYSTEM "file:///etc/passwd">]><g><entries><en
         (OUTSIDE, "f.xml:1", "document type"),
         ("<glidein>\n <entries>\n  <entry>\n", "f.xml:4:1", "not well-formed"),
         ('<glidein>\n<entries><entry name="a>\n', "f.xml:2", "not well-formed"),
-        ("<glidein/>", "f.xml:1", "no <entries>"),
+        ("<g/>", "f.xml:1", "no <entries>"),
         ("<g><entries>\n<entry/></entries></g>", "f.xml:2", "without a name"),
         ("", "f.xml:1", "not well-formed"),
         ('<?xml version="1.0" encoding="nonsense"?><g/>', "f.xml:1", "encoding"),
@@ -278,6 +278,44 @@ def test_what_a_folder_has_no_more_counts_no_more_and_is_named(store: Store, tmp
     write_factory(folder, {"Gone": {}}, "20.xml")
     import_files(store, [folder], "f", NOW)
     assert "Gone" in _configured(store)
+
+
+def _common(*attrs: str, inside: str = "") -> str:
+    return f"<glidein><attrs>{''.join(attrs)}</attrs>{inside}</glidein>"
+
+
+def _entries(store: Store) -> dict[str, Entry]:
+    with store.reading() as connection:
+        return {item.entry.name: item.entry for item in read_catalogue(connection)}
+
+
+def test_what_the_factory_sets_for_all_entries_holds_unless_an_entry_says_otherwise(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "config.d"
+    folder.mkdir()
+    attr = '<attr name="{}" const="False" value="{}"/>'.format
+    (tmp_path / "glideinWMS.xml").write_text(_common(attr("A", "main"), attr("B", "main"), inside="<entries/>"))
+    (folder / "00-all.xml").write_text(_common(attr("B", "00")))
+    write_factory(folder, {"E": {}, "F": {"B": "own"}})
+    imported = import_files(store, [folder], "f", NOW)
+    assert [(Path(file.path).name, file.entries) for file in imported.files] == [("00-all.xml", 0), ("10.xml", 2)]
+    found = _entries(store)
+    assert {name: (entry.value("A"), entry.value("B")) for name, entry in found.items()} == {
+        "E": ("main", "00"),
+        "F": ("main", "own"),
+    }
+    assert (found["E"].attrs["B"].line, found["E"].attrs["B"].flags) == (None, {"const": "False"})
+    (tmp_path / "glideinWMS.xml").write_text("<glidein>")
+    [file] = import_files(store, [folder / "10.xml"], "f", NOW).files
+    assert ["glideinWMS.xml" in problem.place for problem in file.problems] == [True]
+    assert _entries(store)["E"].value("A") is None
+
+
+def test_a_set_of_entries_is_one_entry_by_its_alias() -> None:
+    inner = '<entries><entry name="one" gatekeeper="a:1"/><entry name="two" gatekeeper="b:1"/></entries>'
+    attrs = '<attrs><attr name="X" value="1"/></attrs>'
+    text = f'<glidein><entry_sets><entry_set alias="S" enabled="True">{attrs}{inner}</entry_set></entry_sets></glidein>'
+    [entry] = parse_factory_xml(text.encode(), "f.xml").entries
+    assert (entry.name, entry.enabled, entry.gatekeeper, entry.values()) == ("S", True, "a:1", {"X": "1"})
 
 
 def test_a_file_is_forgotten_on_request(store: Store, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from tests.site_db.groups import group
 from tests.site_db.submissions import NOW, sample, submission
 
 REQUIRE, SLOTS, NO_PID = "GLIDEIN_SINGULARITY_REQUIRE", "GLIDEIN_Resource_Slots", "SINGULARITY_DISABLE_PID_NAMESPACES"
+OPTIONS = "GLIDEIN_SINGULARITY_OPTS"
+USERNS = {"change": {"--userns": None}, "check": check("a")}
 ARM_DICT = "default:/cvmfs/x/el9:aarch64"
 
 
@@ -311,6 +313,33 @@ def test_an_attribute_of_another_type_is_left_alone_and_named(store: Store, tmp_
     before, parsed = read_configuration(path, Beside())
     with pytest.raises(BrokenFile, match="would not say what was proposed"):
         edit(before, [Change(ENTRY, attribute, "NEVER")], path, parsed, Beside())
+
+
+def _with_common(path: Path, attr: str) -> Path:
+    path.write_text(path.read_text().replace("<glidein>", f"<glidein><attrs>{attr}</attrs>"))
+    return path
+
+
+def test_an_option_is_added_to_those_that_the_factory_sets_for_all_entries(store: Store, tmp_path: Path) -> None:
+    store.add([sample("pid_masked", node=n, singularity__alternatives=[USERNS]) for n in range(1, 9)])
+    path = _with_common(write_factory(tmp_path, {ENTRY: {}}), f'<attr name="{OPTIONS}" value="--bind /data"/>')
+    edited = plan(store, path, NOW)
+    found = {change.proposal.attribute: change.proposal for change in edited.applied.changes}
+    assert (found[OPTIONS].present, found[OPTIONS].value) == ("--bind /data", "--bind /data --userns")
+    [entry] = parse_factory_xml(edited.after, "f").entries
+    assert entry.value(OPTIONS) == "--bind /data --userns"
+    assert b'value="--bind /data"/>' in edited.after
+
+
+@pytest.mark.parametrize(("const", "changed"), [("True", True), ("False", False)])
+def test_an_attribute_that_is_not_constant_for_all_entries_is_left_to_people(
+    store: Store, tmp_path: Path, const: str, changed: bool
+) -> None:
+    store.add([sample(node=n) for n in range(1, 9)])
+    attr = f'<attr name="{REQUIRE}" const="{const}" value="NEVER"/>'
+    applied = plan(store, _with_common(write_factory(tmp_path, {ENTRY: {}}), attr), NOW).applied
+    assert bool(applied.changes) == bool(applied.diff) == changed
+    assert any("set for all entries" in note for note in applied.notes) != changed
 
 
 def test_only_the_entries_asked_for_are_edited(store: Store, tmp_path: Path) -> None:
