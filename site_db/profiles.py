@@ -4,6 +4,7 @@ No names, times or measurements are in it, so nodes of one kind share it, howeve
 those of the report where that is possible, so that one dotted path finds a fact in both.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -22,6 +23,13 @@ PROFILE_VERSION = 2
 
 # A glidein's own folder (glide_Ab12Cd) is new every time: with it each glidein would be a kind of node of its own.
 _GLIDEIN_FOLDER = re.compile(r"\bglide_[A-Za-z0-9]+")
+
+
+@functools.lru_cache(maxsize=4096)
+def parsed(document: str) -> Document:
+    """A stored profile, not to be changed: who asks for it again gets the same one. Profiles never change either."""
+    found: Document = orjson.loads(document)
+    return found
 
 
 def profile_of(report: Document) -> Document:

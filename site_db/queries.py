@@ -4,16 +4,16 @@ what is said of one entry or node its observations.
 In a scope (an entry, a site) a node counts once, with its newest report there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-import orjson
-from sqlalchemy import Column, ColumnElement, Connection, Select, func, null, select, true
+from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Select, bindparam, func, null, select
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from site_db import tables
 from site_db.dialects import portions
+from site_db.profiles import parsed
 from site_db.rollups import day_of
 from site_db.times import moment
 from site_db.verdicts import NodeGroup
@@ -48,12 +48,20 @@ class Seen:
 NOTHING_SEEN = Seen(0, 0, None)
 
 
-def node_groups(connection: Connection, since: int, scope: ColumnElement[bool]) -> list[NodeGroup]:
-    """The nodes in `scope` (a condition on `observations`) that reported since then, by profile; the largest first.
+# Statements are made once, and given their values: to make one takes longer than the database takes to carry it out.
+_SINCE: BindParameter[int] = bindparam("since")
+_SCOPE: BindParameter[int] = bindparam("scope")
 
-    Exact down to the example report; for a scope that holds each node once: an entry. For a node: its newest report.
-    """
-    query = (
+
+def _with_reports(counted: Select[tuple[Any, ...]]) -> Select[tuple[Any, ...]]:
+    """Groups (key, profile_id, nodes, oldest, newest, report) with the id of each one's example report."""
+    found = counted.subquery()
+    return select(found, _REPORTS.report_id).outerjoin(tables.reports, found.c.report == _REPORTS.id)
+
+
+def _observed(*scope: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+    """Groups of what was observed in a scope."""
+    counted = (
         select(
             null().label("key"),
             OBSERVED.profile_id,
@@ -62,10 +70,50 @@ def node_groups(connection: Connection, since: int, scope: ColumnElement[bool]) 
             func.max(OBSERVED.created_at).label("newest"),
             func.max(OBSERVED.report).label("report"),
         )
-        .where(OBSERVED.created_at >= since, scope)
+        .where(OBSERVED.created_at >= _SINCE, *scope)
         .group_by(OBSERVED.profile_id)
     )
-    return _groups(connection, query).get(None, [])
+    return _with_reports(counted)
+
+
+def _counted(
+    counts: ReadOnlyColumnCollection[str, Column[Any]], key: Column[Any], *scope: ColumnElement[bool]
+) -> Select[tuple[Any, ...]]:
+    """Groups of the kept counts, by `key`."""
+    counted = (
+        select(
+            key.label("key"),
+            counts.profile_id,
+            func.sum(counts.nodes).label("nodes"),
+            func.min(counts.oldest).label("oldest"),
+            func.max(counts.newest).label("newest"),
+            func.max(counts.report).label("report"),
+        )
+        .where(counts.day >= _SINCE, *scope)
+        .group_by(key, counts.profile_id)
+    )
+    return _with_reports(counted)
+
+
+_OF_SITE_ENTRIES = _ENTRY_COUNTS.entry_id.in_(select(ENTRIES.id).where(ENTRIES.site_id == _SCOPE))
+_GROUPS_OF_ENTRY = _observed(OBSERVED.entry_id == _SCOPE)
+_GROUPS_BY_ENTRY = _counted(_ENTRY_COUNTS, _ENTRY_COUNTS.entry_id)
+_GROUPS_BY_ENTRY_AT_SITE = _counted(_ENTRY_COUNTS, _ENTRY_COUNTS.entry_id, _OF_SITE_ENTRIES)
+_GROUPS_BY_SITE = _counted(_SITE_COUNTS, _SITE_COUNTS.site_id)
+_GROUPS_AT_SITE = _counted(_SITE_COUNTS, _SITE_COUNTS.site_id, _SITE_COUNTS.site_id == _SCOPE)
+
+
+def node_groups(connection: Connection, since: int, scope: ColumnElement[bool]) -> list[NodeGroup]:
+    """The nodes in `scope` (a condition on `observations`) that reported since then, by profile; the largest first.
+
+    Exact down to the example report; for a scope that holds each node once: an entry. For a node: its newest report.
+    """
+    return _groups(connection, _observed(scope), since).get(None, [])
+
+
+def groups_of_entry(connection: Connection, since: int, entry_id: int) -> list[NodeGroup]:
+    """The same for one entry."""
+    return _groups(connection, _GROUPS_OF_ENTRY, since, entry_id).get(None, [])
 
 
 def newest_group(connection: Connection, node_id: int) -> NodeGroup:
@@ -77,8 +125,8 @@ def newest_group(connection: Connection, node_id: int) -> NodeGroup:
 
 def groups_by_entry(connection: Connection, since: int, site_id: int | None = None) -> dict[int, list[NodeGroup]]:
     """The recent nodes of every entry (of one site) by profile, from the kept counts; `since` begins a UTC day."""
-    within = true() if site_id is None else _ENTRY_COUNTS.entry_id.in_(_entries_of(site_id))
-    return _groups(connection, _counted(_ENTRY_COUNTS, _ENTRY_COUNTS.entry_id, since).where(within))
+    query = _GROUPS_BY_ENTRY if site_id is None else _GROUPS_BY_ENTRY_AT_SITE
+    return _groups(connection, query, day_of(since), site_id)
 
 
 def groups_by_site(connection: Connection, since: int, site_id: int | None = None) -> dict[int, list[NodeGroup]]:
@@ -86,26 +134,40 @@ def groups_by_site(connection: Connection, since: int, site_id: int | None = Non
 
     The example of a group is the newest report that was counted in it; its node may have reported otherwise since.
     """
-    within = true() if site_id is None else _SITE_COUNTS.site_id == site_id
-    return _groups(connection, _counted(_SITE_COUNTS, _SITE_COUNTS.site_id, since).where(within))
+    query = _GROUPS_BY_SITE if site_id is None else _GROUPS_AT_SITE
+    return _groups(connection, query, day_of(since), site_id)
 
 
-def seen_by_entry(connection: Connection, entry_ids: Sequence[int] | None = None) -> dict[int, Seen]:
-    """What was ever seen under every entry (or these)."""
-    within = true() if entry_ids is None else _ENTRY_TOTALS.entry_id.in_(entry_ids)
-    return {row[0]: Seen(*row[1:]) for row in connection.execute(select(tables.entry_totals).where(within))}
+_ENTRIES_SEEN, _SITES_SEEN = select(tables.entry_totals), select(tables.site_totals)
+_ENTRY_SEEN = _ENTRIES_SEEN.where(_ENTRY_TOTALS.entry_id == _SCOPE)
+_ENTRIES_SEEN_AT_SITE = _ENTRIES_SEEN.where(
+    _ENTRY_TOTALS.entry_id.in_(select(ENTRIES.id).where(ENTRIES.site_id == _SCOPE))
+)
+_SITE_SEEN = _SITES_SEEN.where(_SITE_TOTALS.site_id == _SCOPE)
+
+
+def seen_of_entry(connection: Connection, entry_id: int) -> Seen:
+    """What was ever seen under one entry."""
+    return _seen(connection, _ENTRY_SEEN, entry_id).get(entry_id, NOTHING_SEEN)
+
+
+def seen_by_entry(connection: Connection, site_id: int | None = None) -> dict[int, Seen]:
+    """What was ever seen under every entry (of one site)."""
+    return _seen(connection, _ENTRIES_SEEN if site_id is None else _ENTRIES_SEEN_AT_SITE, site_id)
 
 
 def seen_by_site(connection: Connection, site_id: int | None = None) -> dict[int, Seen]:
     """What was ever seen under every site (or this one)."""
-    within = true() if site_id is None else _SITE_TOTALS.site_id == site_id
-    return {row[0]: Seen(*row[1:]) for row in connection.execute(select(tables.site_totals).where(within))}
+    return _seen(connection, _SITES_SEEN if site_id is None else _SITE_SEEN, site_id)
 
 
-def images(connection: Connection, since: int, scope: ColumnElement[bool]) -> list[ImageCount]:
-    """The outcomes of images on the nodes in `scope` that tried them since then."""
-    nodes = select(OBSERVED.node_id).join_from(tables.observations, tables.entries).where(scope)
-    query = (
+def _seen(connection: Connection, query: Select[tuple[Any, ...]], scope: int | None) -> dict[int, Seen]:
+    return {row[0]: Seen(*row[1:]) for row in connection.execute(query, _values(scope=scope))}
+
+
+def _tried(nodes: Select[tuple[int]]) -> Select[tuple[Any, ...]]:
+    """The outcomes of images on these nodes."""
+    return (
         select(
             _IMAGES.ref,
             _IMAGE_OBSERVED.status,
@@ -114,39 +176,37 @@ def images(connection: Connection, since: int, scope: ColumnElement[bool]) -> li
             func.max(_IMAGE_OBSERVED.created_at),
         )
         .join_from(tables.image_observations, tables.images)
-        .where(_IMAGE_OBSERVED.created_at >= since, _IMAGE_OBSERVED.node_id.in_(nodes))
+        .where(_IMAGE_OBSERVED.created_at >= _SINCE, _IMAGE_OBSERVED.node_id.in_(nodes))
         .group_by(_IMAGES.ref, _IMAGE_OBSERVED.status, _IMAGE_OBSERVED.reason)
     )
-    return [ImageCount(*row) for row in connection.execute(query)]
 
 
-def _entries_of(site_id: int) -> Select[tuple[int]]:
-    return select(ENTRIES.id).where(ENTRIES.site_id == site_id)
+_SEEN_NODES = select(OBSERVED.node_id)
+_IMAGES_OF: Mapping[Literal["site", "entry", "node"], Select[tuple[Any, ...]]] = {
+    "site": _tried(_SEEN_NODES.join_from(tables.observations, tables.entries).where(ENTRIES.site_id == _SCOPE)),
+    "entry": _tried(_SEEN_NODES.where(OBSERVED.entry_id == _SCOPE)),
+    "node": _tried(select(NODES.id).where(NODES.id == _SCOPE)),
+}
 
 
-def _counted(
-    counts: ReadOnlyColumnCollection[str, Column[Any]], key: Column[Any], since: int
-) -> Select[tuple[Any, ...]]:
-    return (
-        select(
-            key.label("key"),
-            counts.profile_id,
-            func.sum(counts.nodes).label("nodes"),
-            func.min(counts.oldest).label("oldest"),
-            func.max(counts.newest).label("newest"),
-            func.max(counts.report).label("report"),
-        )
-        .where(counts.day >= day_of(since))
-        .group_by(key, counts.profile_id)
-    )
+def images(
+    connection: Connection, since: int, scope: Literal["site", "entry", "node"], number: int
+) -> list[ImageCount]:
+    """The outcomes of images since then on the nodes of one site or entry, or on one node."""
+    rows = connection.execute(_IMAGES_OF[scope], {"since": since, "scope": number})
+    return [ImageCount(*row) for row in rows]
 
 
-def _groups(connection: Connection, counted: Select[tuple[Any, ...]]) -> dict[Any, list[NodeGroup]]:
-    """Groups by key from a query for key, profile_id, nodes, oldest, newest, report."""
-    found = counted.subquery()
-    query = select(found, _REPORTS.report_id).outerjoin(tables.reports, found.c.report == _REPORTS.id)
-    rows = connection.execute(query).all()
-    profiles = _profiles(connection, {row.profile_id for row in rows})
+def _values(**given: int | None) -> dict[str, int]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _groups(
+    connection: Connection, query: Select[tuple[Any, ...]], since: int, scope: int | None = None
+) -> dict[Any, list[NodeGroup]]:
+    """Groups by key, the largest first."""
+    rows = connection.execute(query, _values(since=since, scope=scope)).all()
+    profiles = _profiles(connection, {row[1] for row in rows})
     groups: dict[Any, list[NodeGroup]] = {}
     for key, profile_id, nodes, oldest, newest, _, identity in rows:
         fingerprint, profile = profiles[profile_id]
@@ -163,9 +223,14 @@ def _uuid_text(identity: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+_PROFILES_OF = select(_PROFILES.id, _PROFILES.fingerprint, _PROFILES.document).where(
+    _PROFILES.id.in_(bindparam("ids", expanding=True))
+)
+
+
 def _profiles(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
     profiles = {}
     for portion in portions(sorted(ids)):
-        for row in connection.execute(select(tables.profiles).where(_PROFILES.id.in_(portion))):
-            profiles[row.id] = (row.fingerprint, orjson.loads(row.document))
+        for number, fingerprint, document in connection.execute(_PROFILES_OF, {"ids": portion}):
+            profiles[number] = (fingerprint, parsed(document))
     return profiles

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, Select, bindparam, func, or_, select
 
 from site_db import tables
 from site_db.errors import AmbiguousName, UnknownName
@@ -25,11 +25,12 @@ from site_db.queries import (
     Seen,
     groups_by_entry,
     groups_by_site,
+    groups_of_entry,
     images,
     newest_group,
-    node_groups,
     seen_by_entry,
     seen_by_site,
+    seen_of_entry,
 )
 from site_db.reasons import explain_reason
 from site_db.rules import Rules, default_rules, find
@@ -113,7 +114,7 @@ def site_report(store: Store, name: str, now: datetime, rules: Rules | None = No
         groups = groups_by_site(connection, _since(now, rules), number).get(number, [])
         ever = seen_by_site(connection, number).get(number, NOTHING_SEEN)
         entries = _entry_summaries(connection, now, rules, number)
-        tried = images(connection, _since(now, rules), ENTRIES.site_id == number)
+        tried = images(connection, _since(now, rules), "site", number)
     return SiteReport(
         name=name,
         generated_at=now,
@@ -132,9 +133,9 @@ def entry_report(store: Store, name: str, now: datetime, rules: Rules | None = N
     rules = rules or default_rules()
     with store.reading() as connection:
         entry = find_entry(connection, name)
-        groups = node_groups(connection, _since(now, rules), OBSERVED.entry_id == entry.id)
-        ever = seen_by_entry(connection, [entry.id]).get(entry.id, NOTHING_SEEN)
-        tried = images(connection, _since(now, rules), ENTRIES.id == entry.id)
+        groups = groups_of_entry(connection, _since(now, rules), entry.id)
+        ever = seen_of_entry(connection, entry.id)
+        tried = images(connection, _since(now, rules), "entry", entry.id)
     return EntryReport(
         name=entry.name,
         factory=entry.factory,
@@ -164,7 +165,7 @@ def node_report(store: Store, name: str, now: datetime, rules: Rules | None = No
         node = nodes[0]
         newest = newest_group(connection, node.id)
         places = _seen_at(connection, node.id)
-        tried = images(connection, 0, OBSERVED.node_id == node.id)
+        tried = images(connection, 0, "node", node.id)
     return NodeReport(
         machine_id=node.machine_id,
         derived=node.derived,
@@ -207,7 +208,7 @@ def why(store: Store, entry: str, capability: str, now: datetime, rules: Rules |
     rules = rules or default_rules()
     with store.reading() as connection:
         found = find_entry(connection, entry)
-        groups = node_groups(connection, _since(now, rules), OBSERVED.entry_id == found.id)
+        groups = groups_of_entry(connection, _since(now, rules), found.id)
     wanted = rules.capability(storable(capability))
     if wanted is None:
         raise UnknownName("capability", capability, [row.name for row in capabilities_of(groups, rules)])
@@ -232,7 +233,7 @@ def entry_groups(
     with store.reading() as connection:
         entry = find_entry(connection, name)
         since = _since(now, rules or default_rules())
-        return entry, node_groups(connection, since, OBSERVED.entry_id == entry.id)
+        return entry, groups_of_entry(connection, since, entry.id)
 
 
 def all_entry_groups(
@@ -244,13 +245,26 @@ def all_entry_groups(
         return [(entry, groups.get(entry.id, [])) for entry in _entry_names(connection)]
 
 
+_NAMES = (
+    select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, SITES.name, ENTRIES.resource)
+    .join_from(tables.entries, tables.sites)
+    .order_by(ENTRIES.name, ENTRIES.factory)
+)
+_NAMES_AT_SITE = _NAMES.where(ENTRIES.site_id == bindparam("site"))
+_NAMED = _NAMES.where(
+    or_(
+        ENTRIES.name == bindparam("name"),
+        (ENTRIES.name == bindparam("short")) & (ENTRIES.factory == bindparam("factory")),
+    )
+)
+
+
 def find_entry(connection: Connection, name: str) -> EntryName:
     """The entry called NAME or NAME@FACTORY. Raises UnknownName, AmbiguousName."""
     name = storable(name)
-    found = _entry_names(connection, ENTRIES.name == name)
-    if not found and "@" in name:
-        short, _, factory = name.rpartition("@")
-        found = _entry_names(connection, (ENTRIES.name == short) & (ENTRIES.factory == factory))
+    short, at, factory = name.rpartition("@")
+    known = _entry_names(connection, _NAMED, {"name": name, "short": short if at else name, "factory": factory})
+    found = [entry for entry in known if entry.name == name] or known
     if not found:
         raise UnknownName("entry", name, connection.scalars(select(ENTRIES.name)))
     if len(found) > 1:
@@ -258,22 +272,18 @@ def find_entry(connection: Connection, name: str) -> EntryName:
     return found[0]
 
 
-def _entry_names(connection: Connection, *conditions: Any) -> list[EntryName]:  # noqa: ANN401 - SQL conditions
-    query = (
-        select(ENTRIES.id, ENTRIES.name, ENTRIES.factory, SITES.name, ENTRIES.resource)
-        .join_from(tables.entries, tables.sites)
-        .where(*conditions)
-        .order_by(ENTRIES.name, ENTRIES.factory)
-    )
-    return [EntryName(*row) for row in connection.execute(query)]
+def _entry_names(
+    connection: Connection, query: Select[Any] = _NAMES, values: Mapping[str, Any] | None = None
+) -> list[EntryName]:
+    return [EntryName(*row) for row in connection.execute(query, values)]
 
 
 def _entry_summaries(
     connection: Connection, now: datetime, rules: Rules, site_id: int | None = None
 ) -> tuple[EntrySummary, ...]:
-    entries = _entry_names(connection, *([] if site_id is None else [ENTRIES.site_id == site_id]))
+    entries = _entry_names(connection, *(() if site_id is None else (_NAMES_AT_SITE, {"site": site_id})))
     groups = groups_by_entry(connection, _since(now, rules), site_id)
-    ever = seen_by_entry(connection, None if site_id is None else [entry.id for entry in entries])
+    ever = seen_by_entry(connection, site_id)
     summaries = [
         EntrySummary(
             name=entry.name,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, Executable, cast, func, literal_column, select
 
 from site_db import tables
@@ -21,6 +20,7 @@ from site_db.images.model import Fact, Requirements, combine
 from site_db.images.needs import Need, need_of
 from site_db.images.node_kinds import NodeKind, Profile, node_kind
 from site_db.images.registering import stored_requirements
+from site_db.profiles import parsed
 from site_db.rollups import day_of
 from site_db.rules import Rules
 from site_db.storable import storable
@@ -59,7 +59,7 @@ class Fleet:
     @functools.cached_property
     def profiles(self) -> Mapping[int, Profile]:
         """Every profile."""
-        return {number: _parsed(document) for number, document in self.documents.items()}
+        return {number: parsed(document) for number, document in self.documents.items()}
 
     @functools.cached_property
     def kinds(self) -> Mapping[int, NodeKind]:
@@ -130,7 +130,7 @@ def number_of(place: Place) -> int:
 
 def read_profiles(connection: Connection, ids: Iterable[int]) -> dict[int, Profile]:
     """The profiles with these numbers."""
-    return {number: _parsed(document) for number, document in _documents(connection, ids).items()}
+    return {number: parsed(document) for number, document in _documents(connection, ids).items()}
 
 
 def _documents(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
@@ -143,15 +143,9 @@ def _documents(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
     return found
 
 
-@functools.lru_cache(maxsize=4096)  # a collector is asked again and again, and profiles never change
-def _parsed(document: str) -> Profile:
-    parsed: Profile = orjson.loads(document)
-    return parsed
-
-
 @functools.lru_cache(maxsize=4096)
 def _kind(document: str) -> NodeKind:
-    return node_kind(orjson.loads(document))
+    return node_kind(parsed(document))
 
 
 def site_ids(connection: Connection, names: Iterable[str]) -> list[int]:
