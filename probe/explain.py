@@ -4,22 +4,12 @@ import textwrap
 from typing import Any, Dict, List
 
 from probe import reasons
+from probe.messages import printable
 
 WORDS = {"ok": "works", "fail": "does not work", "unknown": "not known", "timeout": "no answer", "skipped": "not tried"}
 MARKS = {"ok": "+", "fail": "-", "unknown": "?", "timeout": "-", "skipped": " "}
 # A missing thing is no fault: a node without a GPU is a good node.
 ABSENT = {"gpu_none", "cvmfs_not_mounted", "setuid_not_installed", "not_requested", "not_applicable"}
-
-
-def printable(text: Any) -> str:
-    """Text that does no harm to a terminal: control characters and direction marks become visible or go."""
-    return "".join(
-        character
-        if character.isprintable()
-        and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"
-        else "?"
-        for character in str(text)
-    )
 
 
 def render_text(report: Dict[str, Any]) -> str:

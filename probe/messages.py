@@ -6,10 +6,19 @@ import sys
 
 def say(text: str) -> None:
     """One line on stderr, printable ASCII whatever is in the text."""
-    from probe.explain import printable
-
     line = "singularity-probe: " + printable(text) + "\n"
     to_stderr(line.encode("ascii", "backslashreplace").decode("ascii"))
+
+
+def printable(text: object) -> str:
+    """Text that does no harm to a terminal: control characters and direction marks become visible or go."""
+    return "".join(
+        character
+        if character.isprintable()
+        and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"
+        else "?"
+        for character in str(text)
+    )
 
 
 def to_stderr(text: str) -> None:

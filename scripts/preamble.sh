@@ -27,13 +27,15 @@ stopped() {
 trap stopped EXIT
 
 # become PYTHON [ARGUMENT...]: returns if PYTHON can't run the program.
-# Any name may stand for Python 2, for a version before 3.6, or for one that doesn't start, so ask before exec, which
-# can't be undone. And exec it must be: HTCondor signals this process only.
+# Any name may stand for Python 2, for a version before 3.6, for one without its library (Debian's python3-minimal), or for
+# one that doesn't start, so ask before exec, which can't be undone. And exec it must be: HTCondor signals this process only.
+# -I: what is asked looks for nothing in the working folder, which may hang.
 # -E, -s: a glidein's environment often carries a PYTHONHOME or PYTHONPATH meant for another Python.
 # -S: without site-packages Python starts in half the time. -B: leave no files behind.
 become() {
     [ -n "$1" ] && command -v "$1" >/dev/null 2>&1 || return
-    "$1" -EsSB -c 'import sys, zlib; sys.exit(sys.version_info < (3, 6))' </dev/null >/dev/null 2>&1 || return
+    "$1" -ISB -c 'import sys, zlib; sys.exit(sys.version_info < (3, 6) or not sys.meta_path[-1].find_spec("json"))' \
+        </dev/null >/dev/null 2>&1 || return
     python=$1
     shift
     start "$@"

@@ -42,6 +42,18 @@ def test_a_glidein_config_that_is_not_there_ends_well(tmp_path: Path):
     assert "glidein_config: No such file or directory" in ended.stderr
 
 
+def test_a_python_without_its_library_ends_no_glidein(tmp_path: Path):
+    (tmp_path / "glidein_config").touch()
+    words = 'import sys; sys.modules["json"] = None; from probe.cli import run_program; run_program()'
+    command = [sys.executable, "-c", words, str(tmp_path / "glidein_config"), "main"]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "GLIDEIN_PERIODIC_SCRIPT": "true"}
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, 'PROBE_STATUS = "probe_error"\n')
+    assert "json" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("said", "folder", "config", "expected"),
     [

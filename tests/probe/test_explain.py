@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe import explain, reasons
+from probe import explain, messages, reasons
 from tests.sample_reports import CASES, sample_report
 
 MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -13,7 +13,7 @@ MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u206
 
 @given(st.text(st.characters(exclude_categories=[])))
 def test_no_text_moves_the_cursor_or_turns_the_direction(text: str):
-    shown = explain.printable(text)
+    shown = messages.printable(text)
     assert len(shown) == len(text)
     assert all(character.isprintable() and character not in MARKS for character in shown)
 
@@ -30,7 +30,7 @@ def test_no_text_moves_the_cursor_or_turns_the_direction(text: str):
     ],
 )
 def test_printable(value, shown):
-    assert explain.printable(value) == shown
+    assert messages.printable(value) == shown
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -226,6 +226,23 @@ def test_a_python_that_does_not_start_is_passed_over(program: Path, path: Path, 
     assert (json.loads(answer.stdout)["python"], answer.stderr) == ("3.9", "")
 
 
+def test_a_python_without_its_library_is_passed_over(program: Path, path: Path, system: Path, tmp_path: Path):
+    # Debian's python3-minimal, which is /usr/bin/python3 there, has no json.
+    whole = python("3.9").resolve()
+    library = tmp_path / "minimal/lib/python3.9"
+    library.mkdir(parents=True)
+    for module in (whole.parents[1] / "lib/python3.9").iterdir():
+        if module.name != "json":
+            (library / module.name).symlink_to(module)
+    minimal = tmp_path / "minimal/bin/python3"
+    minimal.parent.mkdir()
+    shutil.copy(whole, minimal)
+    assert subprocess.run([minimal, "-c", "import json"], capture_output=True, check=False).returncode == 1
+    add_link(system, "python3", minimal)
+    add_link(path, "python3", python("3.11"))
+    assert json.loads(run([program], path).stdout)["python"] == "3.11"
+
+
 def test_probe_python_overrides_the_search(program: Path, path: Path):
     add_link(path, "python3", python("3.11"))
     assert json.loads(run([program], path, PROBE_PYTHON=str(python("3.9"))).stdout)["python"] == "3.9"
