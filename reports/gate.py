@@ -22,6 +22,7 @@ from reports.contract import Problem
 from reports.intake import utc_now
 from reports.problems import HttpProblem
 from reports.settings import Settings
+from site_db import garbage
 from site_db.errors import DatabaseUnavailable
 from site_db.inbox import Inbox
 from site_db.segments import SUFFIX, Frame, Segment
@@ -75,14 +76,19 @@ class Outcome(NamedTuple):
 
 
 class Gate:
-    """Children, one for each processor or `children`; started with the first batch, anew when one died."""
+    """Children, one for each processor or `children`; started with the first batch, anew when one died.
 
-    def __init__(self, inbox: Inbox, settings: Settings, children: int | None = None) -> None:
+    Each begins a new segment when its own has more than `segment_bytes`.
+    """
+
+    def __init__(
+        self, inbox: Inbox, settings: Settings, children: int | None = None, segment_bytes: int = _SEGMENT_BYTES
+    ) -> None:
         self._inbox = inbox
         self._settings = settings
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._children = [
-            _Child(inbox.folder, settings) for _ in range(children or len(os.sched_getaffinity(0)))
+            _Child(inbox.folder, settings, segment_bytes) for _ in range(children or len(os.sched_getaffinity(0)))
         ]
         for child in self._children:
             self._idle.put(child)
@@ -93,9 +99,13 @@ class Gate:
         child = self._idle.get()
         try:
             done = child.ask(work, self._inbox)
+            try:
+                outcomes = self._inbox.take(done.written)
+            finally:
+                # Not before, nor in another batch: until they are taken nothing but the child's use of it keeps a segment.
+                child.let_go(self._inbox)
         finally:
             self._idle.put(child)
-        outcomes = self._inbox.take(done.written)
         return Outcome(done.lines, outcomes, HttpProblem(*done.refusal) if done.refusal else None)
 
     @property
@@ -110,12 +120,12 @@ class Gate:
 
 
 class _Child:
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self._folder = folder
-        self._settings = settings
+    def __init__(self, *given: object) -> None:
+        self._given = given  # to its _Checker
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._segment: str | None = None
+        self._left: list[str] = []  # segments that it has ended
 
     @property
     def pid(self) -> int | None:
@@ -135,14 +145,19 @@ class _Child:
         if isinstance(done, str):
             raise DatabaseUnavailable(done, "Make room, or mend the disk.")
         if done.segment != self._segment:
-            before, self._segment = self._segment, done.segment
+            self._left += [self._segment] if self._segment else []
+            self._segment = done.segment
             if done.segment:
                 inbox.use(done.segment)
-            if before:
-                inbox.release(before)
         return done
 
+    def let_go(self, inbox: Inbox) -> None:
+        """Release the segments that were ended; what they hold was taken."""
+        while self._left:
+            inbox.release(self._left.pop())
+
     def end(self, inbox: Inbox) -> None:
+        self.let_go(inbox)
         if self._pipe:
             self._pipe.close()
         if self._process:
@@ -159,14 +174,15 @@ class _Child:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
             )
-        self._pipe.send((self._folder, self._settings))
+        self._pipe.send(self._given)
 
 
 class _Checker:
     """The child's work."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, segment_bytes: int) -> None:
         self._folder = folder
+        self._segment_bytes = segment_bytes
         self._bodies = Bodies(settings, quickly=True)
         self._segment: Segment | None = None
 
@@ -197,11 +213,21 @@ class _Checker:
 
     def _writable(self) -> Segment:
         segment = self._segment
-        if segment and (segment.is_broken or segment.size > _SEGMENT_BYTES):
-            segment.close()
+        if segment and (segment.is_broken or segment.size > self._segment_bytes):
+            self._end(segment)
             segment = None
         self._segment = segment or Segment(self._folder / f"{uuid.uuid4().hex}{SUFFIX}")
         return self._segment
+
+
+    def _end(self, segment: Segment) -> None:
+        """Part of the batch may be in it."""
+        self._segment = None
+        try:
+            if not segment.is_broken:
+                segment.flush()
+        finally:
+            segment.close()
 
 
 def main(descriptor: int) -> None:
@@ -209,6 +235,7 @@ def main(descriptor: int) -> None:
     # They are for the parent, which ends the pipe when it is done.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    garbage.look_seldom()
     with Connection(descriptor) as pipe:
         _serve(pipe)
 

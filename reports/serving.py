@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import ipaddress
 import logging
 import signal
@@ -17,6 +16,7 @@ from starlette.applications import Starlette
 from reports.connections import Bounds, bounded
 from reports.metrics import Metrics
 from reports.settings import Settings
+from site_db import garbage
 from site_db.errors import SiteDbError
 
 LOG = logging.getLogger("site_db.collector")
@@ -51,8 +51,7 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], None], tl
     """
     if tls:
         _check(tls)
-    # What was imported lives until the end: collections of garbage, which stop all requests, need not look at it again.
-    gc.freeze()
+    garbage.look_seldom()
     with _listening(host, port) as listener, _signals_end_quietly():
         _Server(server_config(app, tls), tls, lambda: ready(_url(listener, tls))).run(sockets=[listener])
 

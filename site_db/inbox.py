@@ -20,8 +20,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from site_db.errors import Busy, DatabaseUnavailable, SiteDbError
-from site_db.segments import SUFFIX, Frame, Segment, frames
+from site_db import segments
+from site_db.errors import Busy, DatabaseUnavailable
+from site_db.segments import SUFFIX, Frame, Segment
 from site_db.store import Submission
 from site_db.times import microseconds
 
@@ -138,8 +139,8 @@ class Inbox:
                 every_id = [report_id for _, ids in written for report_id in ids]
                 outcomes = self._outcomes(every_id)
             finally:
-                for frame, ids in written:
-                    self._keep(frame, ids, lambda: None)
+                # All at once: a segment may have begun and ended with them, and goes with the last that is kept.
+                self._keep([_Kept(frame, ids, lambda: None) for frame, ids in written])
         return outcomes
 
     def use(self, path: str) -> None:
@@ -167,9 +168,11 @@ class Inbox:
     def _take_up(self) -> None:
         """What an earlier process left."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            found = list(frames(path))
-            for frame, ids in found:
-                self._keep(frame, ids, lambda: None)
+            found = list(segments.frames(path))
+            if damaged_bytes := segments.damaged_bytes(path, [frame for frame, _ in found]):
+                LOG.error("%d bytes of %s are not what was written; a copy is kept", damaged_bytes, path)
+                segments.keep_damaged(str(path))
+            self._keep([_Kept(frame, ids, lambda: None) for frame, ids in found])
             if not found:
                 path.unlink()
         if self._kept:
@@ -187,7 +190,10 @@ class Inbox:
             except Exception as error:  # noqa: BLE001 - handed to those who wait; the thread has to live on
                 self._fail(group, error)
         if self._segment:
-            self._retire(self._segment)
+            try:
+                self._retire(self._segment)
+            except OSError as error:
+                LOG.error("%s: %s", self._segment.path, error.strerror)
         with self._changed:
             self._written = True
             self._changed.notify_all()
@@ -218,7 +224,7 @@ class Inbox:
             frame = segment.append(received_at, [ids[n] for n in new], [submissions[n].raw for n in new])
             segment.flush()
             is_alone = len(self._kept_ids) + len(new) <= _FEW_REPORTS
-            self._keep(frame, [ids[n] for n in new], answer if is_alone else lambda: None)
+            self._keep([_Kept(frame, [ids[n] for n in new], answer if is_alone else lambda: None)])
         self._settle(group)
         if not is_alone:
             answer()
@@ -260,12 +266,13 @@ class Inbox:
 
     # --- the recorder's thread: into the database --------------------------------------------------------------------
 
-    def _keep(self, frame: Frame, ids: list[bytes], release: Callable[[], None]) -> None:
+    def _keep(self, kept: Sequence[_Kept]) -> None:
         with self._changed:
-            self._kept.append(_Kept(frame, ids, release))
-            self._kept_ids.update(ids)
-            self._kept_bytes += frame.size
-            self._frames_of[frame.path] += 1
+            self._kept += kept
+            for frame, ids, _ in kept:
+                self._kept_ids.update(ids)
+                self._kept_bytes += frame.size
+                self._frames_of[frame.path] += 1
             self._changed.notify_all()
 
     def _record(self) -> None:
@@ -273,7 +280,7 @@ class Inbox:
             began = time.monotonic()
             try:
                 self._recorder.record([kept.frame for kept in group])
-            except SiteDbError as error:
+            except Exception as error:  # noqa: BLE001 - nothing is lost by trying again, all by a recorder that has died
                 LOG.error("not yet in the database: %s", error)
                 if not self._retried(group):
                     return
@@ -323,7 +330,10 @@ class Inbox:
     def _remove_if_done(self, path: str) -> None:
         if self._frames_of[path] <= 0 and path not in self._open_segments:
             del self._frames_of[path]
-            Path(path).unlink(missing_ok=True)
+            try:
+                Path(path).unlink(missing_ok=True)
+            except OSError as error:  # read again at the next start, and known then
+                LOG.error("%s cannot be removed: %s", path, error.strerror)
 
 
 def _answers(group: Sequence[_Waiting], outcomes: list[str]) -> Callable[[], None]:
@@ -342,7 +352,9 @@ def _answers(group: Sequence[_Waiting], outcomes: list[str]) -> Callable[[], Non
 def _locked(folder: Path) -> int:
     """The folder, made and locked: two collectors would remove each other's segments. Raises DatabaseUnavailable."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            segments.flush_folder(folder.parent)
         descriptor = os.open(folder / _LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DatabaseUnavailable(f"The inbox {folder} cannot be made: {error.strerror}.", "Give another.") from error

@@ -14,6 +14,7 @@ All numbers are little-endian. Whoever dies while writing leaves a torn end, whi
 reports are kept.
 """
 
+import contextlib
 import os
 import struct
 import zlib
@@ -23,7 +24,7 @@ from typing import NamedTuple
 
 import zstandard
 
-SUFFIX = ".reports"
+SUFFIX, DAMAGED_SUFFIX = ".reports", ".damaged"
 _HEAD = struct.Struct("<4sIIQI")
 _LENGTH = struct.Struct("<I")
 _MAGIC = b"SDf1"
@@ -62,7 +63,7 @@ class Segment:
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         self.size = 0
         self.is_broken = False
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
     def append(self, received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]) -> Frame:
         """Write a frame; it is not durable before flush()."""
@@ -111,20 +112,45 @@ def read(frame: Frame) -> Contents:
 
 
 def frames(path: Path) -> Iterator[tuple[Frame, list[bytes]]]:
-    """The whole frames of a segment with their ids, up to its end or what is torn. Raises OSError."""
-    with path.open("rb") as source:
-        offset = 0
-        while len(head := source.read(_HEAD.size)) == _HEAD.size:
-            magic, reports, size, _, _ = _HEAD.unpack(head)
-            rest = reports * _ID_BYTES + size
-            if magic != _MAGIC or rest > path.stat().st_size - offset:
-                return
-            try:
-                _, ids, _ = _checked(head + source.read(rest))
-            except Damaged:
-                return
-            yield Frame(str(path), offset, len(head) + rest, reports), ids
-            offset += len(head) + rest
+    """The whole frames of a segment with their ids, those behind a damaged place too. Raises OSError."""
+    data = path.read_bytes()
+    offset = data.find(_MAGIC)
+    while offset >= 0:
+        size = _claimed_size(data, offset)
+        try:
+            _, ids, _ = _checked(data[offset : offset + size])
+        except Damaged:
+            offset = data.find(_MAGIC, offset + 1)
+        else:
+            yield Frame(str(path), offset, size, len(ids)), ids
+            offset = data.find(_MAGIC, offset + size)
+
+
+def damaged_bytes(path: Path, whole: Sequence[Frame]) -> int:
+    """How much of a segment was written and is no frame any more: all between its frames, and a last one that has its
+    length. An end that is shorter was torn when its writer died. Raises OSError."""
+    data = path.read_bytes()
+    end = whole[-1].offset + whole[-1].size if whole else 0
+    between = end - sum(frame.size for frame in whole)
+    rest = len(data) - end
+    return between + (rest if rest and _claimed_size(data, end) == rest else 0)
+
+
+def keep_damaged(path: str) -> None:
+    """A segment that is to be removed stays under another name, for people to look at."""
+    with contextlib.suppress(OSError):
+        os.link(path, path + DAMAGED_SUFFIX)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file that is whole and on disk, or not there. Raises OSError."""
+    aside = path.with_name(f"{path.name}.new")
+    with aside.open("wb") as target:
+        target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    aside.rename(path)
+    flush_folder(path.parent)
 
 
 def _packed(received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
@@ -132,6 +158,14 @@ def _packed(received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]) -> b
     packed = zstandard.ZstdCompressor(level=_LEVEL).compress(together)
     body = b"".join(ids) + packed
     return _HEAD.pack(_MAGIC, len(ids), len(packed), received_at, zlib.crc32(body)) + body
+
+
+def _claimed_size(data: bytes, offset: int) -> int:
+    """How long the frame here says that it is; 0 where there is no whole head."""
+    if len(data) - offset < _HEAD.size:
+        return 0
+    magic, reports, size, _, _ = _HEAD.unpack_from(data, offset)
+    return _HEAD.size + reports * _ID_BYTES + size if magic == _MAGIC else 0
 
 
 def _checked(data: bytes) -> tuple[int, list[bytes], bytes]:
@@ -154,7 +188,7 @@ def _texts(unpacked: bytes) -> Iterator[bytes]:
         at += length
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """A new file is there after a crash only if its folder is on disk, too."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

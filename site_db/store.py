@@ -1,6 +1,6 @@
 """The store: an open database. Reports go in, each once; queries read from one state of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Store:
         with told_plainly(self._engine), self._engine.execution_options(writes=True).begin() as connection:
             yield connection
 
-    def add(self, submissions: Sequence[Submission]) -> list[str]:
+    def add(self, submissions: Iterable[Submission]) -> list[str]:
         """Store `submissions` in one transaction: "new" or "known" for each, in their order.
 
         Returns after the commit: what is acknowledged is stored. A report_id counts once, also twice in one call.

@@ -6,6 +6,7 @@ its pipe does, that is with its parent, however that ended.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from site_db import segments
+from site_db import garbage, segments
 from site_db.errors import DatabaseUnavailable, SiteDbError
 from site_db.known_reports import known_reports
 from site_db.segments import Frame
@@ -33,6 +34,10 @@ _CHILD = "import sys; from site_db.store_process import main; main(int(sys.argv[
 
 
 _NICER = 5
+# A child that does not end in this time hangs with its database; what it was given is not acknowledged, or in the inbox.
+_ENDING_S = 20.0
+# What will not be there the next time, either.
+_GONE = (errno.ENOENT, errno.EIO)
 
 
 class _Text(NamedTuple):
@@ -128,7 +133,11 @@ class StoreProcess:
         if self._pipe:
             self._pipe.close()
         if self._child:
-            self._child.wait()
+            try:
+                self._child.wait(_ENDING_S)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
         self._pipe = self._child = None
 
 
@@ -140,6 +149,7 @@ def main(descriptor: int) -> None:
     # End of file, or a parent that died before it took the answer.
     with Connection(descriptor) as pipe, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         url = pipe.recv()
+        garbage.look_seldom()
         store: Store | None = None
         is_behind = False
         while True:
@@ -157,7 +167,8 @@ def main(descriptor: int) -> None:
 
 
 def _added(store: Store, texts: list[_Text]) -> bytes:
-    submissions = [Submission(orjson.loads(raw), raw, received_at) for raw, received_at in texts]
+    # One at a time: thousands of parsed reports side by side are slow to make, and a burden to whoever looks for garbage.
+    submissions = (Submission(orjson.loads(raw), raw, received_at) for raw, received_at in texts)
     return bytes(status == "new" for status in store.add(submissions))
 
 
@@ -186,10 +197,11 @@ def _read(frame: Frame) -> segments.Contents | None:
     """What a frame holds; None for a disk that gives back something else: then a copy stays for people to look at."""
     try:
         return segments.read(frame)
-    except (segments.Damaged, FileNotFoundError) as error:
+    except (segments.Damaged, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _GONE:
+            raise
         LOG.error("%d acknowledged reports cannot be read any more: %s", frame.reports, error)
-        with contextlib.suppress(OSError):
-            os.link(frame.path, frame.path + ".damaged")
+        segments.keep_damaged(frame.path)
         return None
 
 
@@ -202,4 +214,4 @@ def _added_alone(store: Store, text: _Text, folder: Path) -> None:
     except Exception as error:  # noqa: BLE001 - an error of ours costs this report its place in the database, not more
         path = folder / f"{orjson.loads(text.raw)['report_id']}.json"
         LOG.error("a report cannot be stored, and is kept as %s: %s: %s", path, type(error).__name__, error)
-        path.write_bytes(text.raw)
+        segments.write_durably(path, text.raw)

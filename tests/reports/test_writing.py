@@ -1,5 +1,6 @@
 """A collector with an inbox: large batches are checked in other processes, and answered as small ones are."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,20 @@ import httpx
 import orjson
 import pytest
 import zstandard
+from sqlalchemy import func, select
 
 from reports.authorization import Caller, OpenAuthorizer
 from reports.collector import create_app
-from reports.gate import Gate
+from reports.gate import Gate, Work
 from reports.settings import Settings
 from reports.tokens.grants import ANY, Grant, Identity, Names
 from reports.writing import inbox_beside, writing
+from site_db import tables
+from site_db.inbox import Inbox
+from site_db.known_reports import known_reports
 from site_db.store import Store
+from site_db.store_process import StoreProcess
+from tests.probe.in_a_child import wait_for
 from tests.reports.conftest import RunServer
 from tests.sample_reports import sample_report
 
@@ -120,6 +129,26 @@ def test_a_child_that_dies_is_started_anew(collector: tuple[httpx.Client, Gate])
     assert all(answer.status_code == 503 and answer.headers["retry-after"] for answer in refused)
     assert answers[-1].status_code == 200
     assert '"known"' in answers[-1].text
+
+
+def test_a_batch_that_fills_a_segment_is_stored_whole(store: Store, tmp_path: Path):
+    """Its first lines end a segment of which all else is in the database already: that must not go with them."""
+    settings = Settings(batch_limit_lines=3000)
+    sender = asyncio.run(OpenAuthorizer().sender(Caller({}, None)))
+    sent = 0
+    with (
+        closing(StoreProcess(f"sqlite:///{tmp_path / 'site.db'}", store.place)) as stores,
+        closing(Inbox(tmp_path / "inbox", stores, partial(known_reports, store))) as inbox,
+        closing(Gate(inbox, settings, children=1, segment_bytes=9000)) as gate,
+    ):
+        for count in (1, 1100):
+            lines = [orjson.dumps(report()) for _ in range(count)]
+            assert set(gate.check(Work(b"\n".join(lines), "identity", sender)).outcomes) == {"new"}
+            sent += count
+            wait_for(lambda: inbox.pending == 0, 60)
+            with store.reading() as connection:
+                assert connection.scalar(select(func.count()).select_from(tables.reports)) == sent
+    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["lock"]
 
 
 def test_names_that_a_token_fills_in_are_stored(store: Store, tmp_path: Path, run_server: RunServer):

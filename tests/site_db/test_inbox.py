@@ -1,5 +1,6 @@
 """The inbox: what is acknowledged is on disk, comes into the database once, and whatever dies, nothing of it is lost."""
 
+import errno
 import os
 import signal
 import struct
@@ -109,6 +110,18 @@ def test_a_database_that_is_away_is_tried_again(open_inbox: Callable[..., Inbox]
     assert gated.ids == ids_of(submissions)
 
 
+@pytest.mark.parametrize("failure", [OSError(errno.EMFILE, "too many open files"), RuntimeError("an error of ours")])
+def test_whatever_goes_wrong_there_it_is_tried_again(
+    open_inbox: Callable[..., Inbox], gated: GatedRecorder, failure: Exception
+):
+    inbox, submissions = open_inbox(), many(1)
+    gated.failure = failure
+    gated.gate.set()
+    assert inbox.submit(submissions).result(timeout=30) == ["new"]
+    gated.wait_for(1)
+    assert gated.ids == ids_of(submissions)
+
+
 def test_what_an_earlier_process_left_is_taken_up(open_inbox: Callable[..., Inbox], gated: GatedRecorder, tmp_path: Path):
     folder, submissions = tmp_path / "inbox", many(4)
     folder.mkdir()
@@ -194,6 +207,45 @@ def test_a_segment_is_read_up_to_what_is_damaged(tmp_path: Path, damage: str):
     if damage != "none":
         with pytest.raises(segments.Damaged):
             segments.read(second)
+
+
+def three_frames(path: Path) -> tuple[bytearray, list[Frame]]:
+    segment = Segment(path)
+    made = [segment.append(7, [bytes([n]) * 16], [b'{"n": %d}' % n]) for n in (1, 2, 3)]
+    segment.close()
+    return bytearray(path.read_bytes()), made
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_lies_behind_a_damaged_frame_is_taken_up_and_a_copy_stays(
+    open_inbox: Callable[..., Inbox], gated: GatedRecorder, tmp_path: Path, number: int
+):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    data, made = three_frames(folder / "a.reports")
+    data[made[number].offset + made[number].size - 1] ^= 1
+    (folder / "a.reports").write_bytes(data)
+    gated.gate.set()
+    inbox = open_inbox()
+    gated.wait_for(2)
+    inbox.close()
+    assert sorted(gated.ids) == [bytes([n]) * 16 for n in (1, 2, 3) if n != number + 1]
+    assert {path.name for path in folder.iterdir()} == {"lock", "a.reports.damaged"}
+    assert (folder / "a.reports.damaged").read_bytes() == data
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40])
+def test_a_torn_end_is_no_damage(tmp_path: Path, cut: int):
+    """Nobody was told that it is kept; a last frame of its length may have been."""
+    path = tmp_path / "a.reports"
+    data, made = three_frames(path)
+    path.write_bytes(data[: len(data) - cut])
+    whole = [frame for frame, _ in segments.frames(path)]
+    assert whole == (made[:2] if cut else made)
+    assert segments.damaged_bytes(path, whole) == 0
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert segments.damaged_bytes(path, made[:2]) == made[2].size
 
 
 def test_a_head_that_claims_too_much_is_no_frame(tmp_path: Path):
