@@ -17,6 +17,8 @@ _CONNECT_LIMIT_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 # Deliveries of one message that ended without an answer: each time a worker died with it, or lost its connection.
 _DELIVERY_LIMIT = 50
+# RabbitMQ 4 drops a message after 20 of them where nothing is said, and every replay that leaves a dead letter is one.
+_NO_DELIVERY_LIMIT = 1_000_000_000
 _PRECONDITION_FAILED = 406
 
 
@@ -34,7 +36,10 @@ def queues(settings: QueueSettings) -> list[Declared]:
     """
     copies = {"x-queue-type": "quorum"}
     return [
-        Declared(settings.dead_letters, {**copies, "x-overflow": "reject-publish"}),
+        Declared(
+            settings.dead_letters,
+            {**copies, "x-overflow": "reject-publish", "x-delivery-limit": _NO_DELIVERY_LIMIT},
+        ),
         Declared(
             settings.name,
             {

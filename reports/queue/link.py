@@ -13,7 +13,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
 from reports.queue import broker, messages
-from reports.queue.settings import Address, QueueSettings
+from reports.queue.settings import Address, QueueProblem, QueueSettings
 from site_db.store import Submission
 
 LOG = logging.getLogger("site_db.queue")
@@ -111,8 +111,14 @@ class Link:
         if self.is_stopped:
             return
         self._since = time.monotonic()
+        try:
+            parameters = broker.parameters(address, self._settings.ca_file, "site-db serve", _HEARTBEAT_S)
+        except QueueProblem as error:  # a file of certificates that is being replaced
+            self._set_trouble(str(error))
+            self.open()
+            return
         self._connection = pika.SelectConnection(
-            broker.parameters(address, self._settings.ca_file, "site-db serve", _HEARTBEAT_S),
+            parameters,
             on_open_callback=self._opened,
             on_open_error_callback=self._closed,
             on_close_callback=self._closed,

@@ -158,7 +158,12 @@ class Publisher:
         def go_on() -> None:
             if self._asking is asked:
                 self._asking = None
-                self._publish(group, asked.result() if asked.done() else set())
+                try:
+                    self._publish(group, asked.result() if asked.done() else set())
+                except Exception:
+                    for waiting in group:
+                        self._fail(waiting, "The queue takes nothing now: an error in the publisher.")
+                    raise
                 self._take()
 
         timer = self._link.loop.call_later(_LOOKUP_LIMIT_S, go_on)

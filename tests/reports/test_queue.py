@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 from reports.collector import create_app
 from reports.queue import broker
 from reports.queue.publisher import Publisher
-from reports.queue.settings import QueueSettings, parse_address
+from reports.queue.settings import Address, QueueProblem, QueueSettings, parse_address
 from reports.queue.worker import Replayed, Worker, replay
 from reports.queue.worker_metrics import WorkerMetrics
 from site_db import tables
@@ -150,6 +150,45 @@ def test_what_no_worker_can_store_goes_to_the_dead_letters_and_may_be_tried_agai
     assert replay(settings, store.add) == Replayed(stored=1, left=5)
     assert sorted(stored(store)) == sorted(ids(items[2:]))
     until(lambda: depth(settings, settings.dead_letters) == 5)
+
+
+def test_no_number_of_deliveries_drops_a_dead_letter() -> None:
+    """RabbitMQ 4 drops after 20 where a queue says nothing; the one here has no limit of its own."""
+    dead, queue = (declared.arguments for declared in broker.queues(QueueSettings(())))
+    assert dead["x-delivery-limit"] >= 1_000_000
+    assert queue["x-dead-letter-strategy"] == "at-least-once"
+
+
+def test_an_error_in_publishing_is_told_to_who_waits_and_mends_itself(
+    settings: QueueSettings, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    with publishing(settings, store) as publisher:
+        with monkeypatch.context() as patched:
+            patched.setattr(publisher._link, "publish", lambda _item: 1 // 0)
+            assert isinstance(publisher.submit([sample(node=1), sample(node=2)]).exception(20), Busy)
+        assert publisher.pending == 0
+        until(lambda: not publisher.trouble)
+        assert publisher.submit([sample()]).result(20) == ["new"]
+
+
+def test_a_file_of_certificates_that_is_away_for_a_while_ends_no_publisher(
+    settings: QueueSettings, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    with publishing(settings, store) as publisher:
+        failed = threading.Event()
+        real = broker.parameters
+
+        def parameters(address: Address, ca_file: str | None, name: str, heartbeat_s: int) -> pika.ConnectionParameters:
+            if failed.is_set():
+                return real(address, ca_file, name, heartbeat_s)
+            failed.set()
+            raise QueueProblem("ca.pem: No such file.", "")
+
+        monkeypatch.setattr(broker, "parameters", parameters)
+        publisher._link.loop.add_callback_threadsafe(partial(publisher._link.drop, "lost"))
+        assert failed.wait(20)
+        until(lambda: not publisher.trouble)
+        assert publisher.submit([sample()]).result(20) == ["new"]
 
 
 def test_a_full_queue_refuses_and_takes_again_when_workers_have_emptied_it(settings: QueueSettings, store: Store):
