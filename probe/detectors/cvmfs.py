@@ -5,6 +5,7 @@ server is gone still lists its root. So a small file is read, and "is it CVMFS a
 the attribute ``user.fqrn`` (CVMFS 2.12, run). What looks and judges is imported only where there is something to look at.
 """
 
+import os
 import re
 from typing import Any, Dict, Iterator, List, Optional, Set
 
@@ -19,6 +20,18 @@ from probe.workers import Result
 LIMIT_S = 3.5
 # A repository that is mounted by being touched: the client starts, fetches its configuration and the root catalog.
 MOUNT_LIMIT_S = 10.0
+
+
+# Of ordinary folders where CVMFS would be, so many are looked at.
+COPIES = 32
+
+
+def link_of(path: str) -> Optional[str]:
+    """Where a path leads if it is a link; what lies there is not touched."""
+    try:
+        return os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    except OSError:
+        return None
 
 
 def repository_of(path: str, mount_dir: str) -> Optional[str]:
@@ -75,16 +88,22 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     """
     mount_dir = mount_dir_of(settings)
     mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
+    mounts = cvmfs_mounts.as_linked(mounts, mount_dir, link_of(host.at(mount_dir)))
     uses_cvmfsexec = (settings.configured("GLIDEIN_USE_CVMFSEXEC") or "").lower() in ("1", "true")
     in_parrot = bool(host.environment.get("PARROT_ENABLED"))  # cctools sets it for all that parrot_run runs
     kind = cvmfs_mounts.kind_of(mounts, mount_dir, uses_cvmfsexec, in_parrot)
     names = wanted(settings, mounts, mount_dir, kind)
+    if kind == "none" and not names and os.path.lexists(host.at(mount_dir)):
+        listed = host.attempt("cvmfs.folder", LIMIT_S, os.listdir, host.at(mount_dir)).value or []
+        names = sorted(name for name in listed if "." in name and is_name(name))[:COPIES]
     rows: List[Dict[str, Any]] = []
     checks = []
     if names:
         places = [row["where"] for row in earlier.get("places", ()) if row["hung"] and ":" not in row["where"]]
         hung = {repository_of(place, mount_dir) for place in places}
         rows, checks = _look_at(host, settings, mounts, mount_dir, kind, names, hung)
+        if kind == "none" and any(row["status"] == "ok" for row in rows):
+            kind = "bind"  # an unpacked copy, as HPC sites have it: jobs find what they look for
     elif kind == "none":
         checks = [check("cvmfs", "fail", "cvmfs_not_mounted", "nothing is mounted under {}".format(mount_dir))]
     version = next((row["client_version"] for row in rows if row["client_version"]), None)

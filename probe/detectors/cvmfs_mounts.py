@@ -5,6 +5,14 @@ from typing import Dict, List, Optional
 DEFAULT_DIR = "/cvmfs"
 
 
+def as_linked(mounts: List[Dict[str, str]], mount_dir: str, target: Optional[str]) -> List[Dict[str, str]]:
+    """The mount table as it looks through a link: CVMFS's folder may be one to where it is mounted."""
+    if target is None:
+        return mounts
+    under = mounted_under(mounts, target)
+    return [dict(mount, point=mount_dir + mount["point"][len(target) :]) if mount in under else mount for mount in mounts]
+
+
 def mounted_under(mounts: List[Dict[str, str]], mount_dir: str) -> List[Dict[str, str]]:
     """The mounts at or below CVMFS's folder."""
     return [mount for mount in mounts if mount["point"] == mount_dir or mount["point"].startswith(mount_dir + "/")]

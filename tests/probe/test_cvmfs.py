@@ -11,6 +11,7 @@ import pytest
 from probe import repository_sets
 from probe.detectors import cvmfs, cvmfs_content, cvmfs_look, cvmfs_mounts, cvmfs_rows
 from probe.detectors.cvmfs_rows import Known
+from probe.host import Host
 from probe.settings import WrongUse, combine
 from tests.probe.samples import HUNG, died, done, settings
 
@@ -46,6 +47,35 @@ AUTOFS = "rw,fd=6,pgrp={},timeout=300,minproto=5,maxproto=5,indirect"
 )
 def test_the_mount_table_tells_the_kind(mounts, mount_dir, cvmfsexec, kind):
     assert cvmfs_mounts.kind_of(mounts, mount_dir, cvmfsexec) == kind
+
+
+def test_a_folder_that_is_a_link_is_found_in_the_mount_table(tmp_path):
+    (tmp_path / "cvmfs").symlink_to("var/mounts")
+    target = cvmfs.link_of(str(tmp_path / "cvmfs"))
+    assert (target, cvmfs.link_of(str(tmp_path))) == (str(tmp_path / "var/mounts"), None)
+    mounts = [mount("/", "ext4"), mount(f"{target}/a.example", "fuse"), mount(f"{target}2", "fuse")]
+    seen = cvmfs_mounts.as_linked(mounts, "/cvmfs", target)
+    assert [row["point"] for row in seen] == ["/", "/cvmfs/a.example", f"{target}2"]
+    assert cvmfs_mounts.kind_of(seen, "/cvmfs", False) == "fuse"
+    assert cvmfs_mounts.as_linked(mounts, "/cvmfs", None) == mounts
+
+
+@pytest.mark.parametrize(
+    ("copies", "kind", "rows", "ids"),
+    [
+        (["a.example/", "a.example/file"], "bind", [("a.example", "ok", None)], ["cvmfs.a.example"]),
+        (["a.example/"], "none", [("a.example", "fail", "cvmfs_not_mounted")], ["cvmfs.a.example"]),
+        (["plain/"], "none", [], ["cvmfs"]),
+    ],
+)
+def test_unpacked_copies_where_cvmfs_would_be_are_looked_at(tmp_path, copies, kind, rows, ids):
+    for name in copies:
+        path = tmp_path / name
+        path.write_text("data") if name.endswith("file") else path.mkdir()
+    (found,) = cvmfs.detect(Host({}), settings(cvmfs_mount_dir=str(tmp_path)), {})
+    told = found["data"]
+    assert (told["kind"], [(row["name"], row["status"], row["reason"]) for row in told["repositories"]]) == (kind, rows)
+    assert [row["id"] for row in found["checks"]] == ids
 
 
 def test_parrot_mounts_nothing_and_is_known_by_its_sign():
