@@ -152,9 +152,10 @@ def entries_check(context: click.Context, session: Session, entry_name: str | No
     show_default=True,
     help="Leave out what is less sure.",
 )
+@click.option("--no-notes", is_flag=True, help="Only the proposals: for a second form of what was read already.")
 @common_options
 @_session
-def entries_propose(session: Session, entry_name: str, shape: str, min_confidence: str) -> None:
+def entries_propose(session: Session, entry_name: str, shape: str, min_confidence: str, no_notes: bool) -> None:
     """Propose changes to one entry's attributes from what was measured there. Nothing is changed anywhere.
 
     \b
@@ -164,6 +165,7 @@ def entries_propose(session: Session, entry_name: str, shape: str, min_confidenc
     """
     with session.store() as store:
         found = propose_against_configuration(store, entry_name, utc_now(), min_confidence=min_confidence)
+    found = replace(found, notes=()) if no_notes else found
     session.show(answers.proposed(found, shape))
 
 

@@ -14,6 +14,7 @@ from reports.harvest_identity import Known, held_to
 from reports.packed_reports import NotPacked, unpacked_attribute
 from reports.reading import Found, Place, Unreadable, lines
 from site_db.errors import SiteDbError
+from site_db.extras import how_to_install
 
 ATTRIBUTE = "PROBE_REPORT"
 # GlideinWMS puts a prefix of the frontend's or factory's choice before what a periodic script prints; GLIDEIN_PS_ is its
@@ -107,10 +108,7 @@ def _bindings() -> Any:  # noqa: ANN401 - a module without types
         return importlib.import_module("htcondor2")
     except ImportError as error:
         message = "HTCondor's Python bindings are not installed, so no pool can be asked."
-        remedy = (
-            "Install them (pip install htcondor), or go without: "
-            "condor_status -long | site-db harvest ads -"
-        )
+        remedy = f"{how_to_install('htcondor')}, or go without: condor_status -long | site-db harvest ads -"
         raise NoBindings(message, remedy) from error
 
 

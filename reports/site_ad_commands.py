@@ -14,6 +14,7 @@ from reports.pages.exporting import write_file
 from reports.progress import working
 from reports.session import Session, common_options
 from site_db.errors import SiteDbError
+from site_db.extras import how_to_install
 from site_db.site_ads import ENTRY, SITE, Ad, as_text, list_ads
 
 _session = click.make_pass_decorator(Session, ensure=True)
@@ -102,5 +103,5 @@ def _bindings() -> Any:  # noqa: ANN401 - a module without types
         return importlib.import_module("htcondor2")
     except ImportError as error:
         message = "HTCondor's Python bindings are not installed, so no ads can be sent."
-        remedy = "Install them (pip install htcondor), or go without: site-db export ads FILE, then condor_advertise."
+        remedy = f"{how_to_install('htcondor')}, or go without: site-db export ads FILE, then condor_advertise."
         raise NoBindings(message, remedy) from error

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_u
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from site_db.errors import DatabaseUnavailable
+from site_db.extras import how_to_install
 
 VERSION_TABLE = "site_db_version"
 _DRIVERS = {
@@ -47,7 +48,7 @@ def open_engine(url: str) -> Engine:
     except ModuleNotFoundError as error:
         raise DatabaseUnavailable(
             f"{driver}: its driver is not installed ({error.name}).",
-            "Install the extra: pip install 'singularity-compatibility-probe[postgresql]'.",
+            how_to_install("postgresql"),
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from site_db.errors import SiteDbError
+from site_db.extras import how_to_install
 from site_db.history_rows import FIELDS, PROFILE_FIELDS, REPORT_FIELDS, Facts, Field, Rows
 from site_db.rules import default_rules
 
@@ -38,8 +39,7 @@ def library() -> Any:  # noqa: ANN401 - pyarrow has no types
         importlib.import_module("pyarrow.parquet")
         return importlib.import_module("pyarrow")
     except ImportError as error:
-        remedy = "Install the extra: pip install 'singularity-compatibility-probe[parquet]'."
-        raise NoParquet("Parquet needs pyarrow, which is not installed.", remedy) from error
+        raise NoParquet("Parquet needs pyarrow, which is not installed.", how_to_install("parquet")) from error
 
 
 def write_file(path: Path, portions: Iterable[Rows]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from site_db.errors import SiteDbError
+from site_db.extras import how_to_install
 
 GIB = 1024**3
 _SCHEMES = {"amqp": 5672, "amqps": 5671}
@@ -88,10 +89,7 @@ def has_password(urls: Sequence[str]) -> bool:
 def require_library() -> None:
     """Raise QueueProblem unless the client library of RabbitMQ is installed."""
     if importlib.util.find_spec("pika") is None:
-        raise QueueProblem(
-            "The queue needs a library that is not installed (pika).",
-            "Install the extra: pip install 'singularity-compatibility-probe[rabbitmq]'.",
-        )
+        raise QueueProblem("The queue needs a library that is not installed (pika).", how_to_install("rabbitmq"))
 
 
 def _split(url: str) -> SplitResult:
