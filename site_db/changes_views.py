@@ -1,12 +1,13 @@
 """What is known of changes, for people and programs, and which of them were told to whom they matter."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import Row, Select, bindparam, select, update
 
 from site_db import tables
 from site_db.queries import ENTRIES, NODES, SITES
@@ -72,9 +73,9 @@ def list_changes(store: Store, now: datetime, wanted: Wanted | None = None, rule
     """The changes that are confirmed or have been, and those that are suspected so far."""
     rules = rules or default_rules()
     wanted = wanted or Wanted()
-    query = _query().where(_CHANGES.score >= rules.changes.suspect, *_conditions(wanted))
+    given = {name: value for name, value in _values(wanted).items() if value is not None}
     with store.reading() as connection:
-        rows = connection.execute(query.order_by(_CHANGES.first_at.desc(), _CHANGES.id.desc()).limit(_LISTED)).all()
+        rows = connection.execute(_listing(frozenset(given)), {"suspect": rules.changes.suspect, **given}).all()
     return ChangeList(now, tuple(_change(row, rules) for row in rows))
 
 
@@ -110,12 +111,23 @@ def _query() -> Select[Any]:
     )
 
 
-def _conditions(wanted: Wanted) -> list[Any]:
-    names = ((ENTRIES.name, wanted.entry), (SITES.name, wanted.site), (_CHANGES.capability, wanted.capability))
-    conditions: list[Any] = [column == storable(name) for column, name in names if name is not None]
-    if wanted.since is not None:
-        conditions.append(_CHANGES.last_at >= microseconds(wanted.since))
-    return conditions
+@functools.cache  # to make it takes longer than to carry it out, and it is asked with every site's and entry's page
+def _listing(given: frozenset[str]) -> Select[Any]:
+    """The statement for the conditions that are given, by name."""
+    conditions = {
+        "entry": ENTRIES.name == bindparam("entry"),
+        "site": SITES.name == bindparam("site"),
+        "capability": _CHANGES.capability == bindparam("capability"),
+        "since": _CHANGES.last_at >= bindparam("since"),
+    }
+    query = _query().where(_CHANGES.score >= bindparam("suspect"), *(conditions[name] for name in sorted(given)))
+    return query.order_by(_CHANGES.first_at.desc(), _CHANGES.id.desc()).limit(_LISTED)
+
+
+def _values(wanted: Wanted) -> dict[str, str | int | None]:
+    names = {"entry": wanted.entry, "site": wanted.site, "capability": wanted.capability}
+    since = None if wanted.since is None else microseconds(wanted.since)
+    return {**{name: value if value is None else storable(value) for name, value in names.items()}, "since": since}
 
 
 def _change(row: Row[Any], rules: Rules) -> Change:

@@ -3,16 +3,18 @@
 A node counts under each entry that it was seen under, on each day on which it reported.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from site_db import tables
-from site_db.images.fleet import read_profiles, site_ids
+from site_db.images.fleet import many_rows, read_profiles, site_ids
 from site_db.rollups import day_of
 from site_db.rules import Capability
 from site_db.store import Store
@@ -54,21 +56,26 @@ class History:
         return [yes / (yes + no) if yes + no else None for yes, no in pairs]
 
 
+_ALL_NODES = (
+    select(_DAILY.day, _DAILY.profile_id, func.sum(_DAILY.nodes))
+    .where(_DAILY.day >= bindparam("first"), _DAILY.day <= bindparam("last"))
+    .group_by(_DAILY.day, _DAILY.profile_id)
+    .order_by(_DAILY.day)
+)
+_NODES_OF_SITE = _ALL_NODES.where(_DAILY.entry_id.in_(select(_ENTRIES.id).where(_ENTRIES.site_id == bindparam("site"))))
+
+
 def read_history(store: Store, now: datetime, days: int, site: str | None = None) -> History:
     """The last `days` days, today's (UTC) the last of them, of all sites or one. Raises UnknownName."""
     last = day_of(microseconds(now.astimezone(UTC)))
-    query = (
-        select(_DAILY.day, _DAILY.profile_id, func.sum(_DAILY.nodes))
-        .where(_DAILY.day > last - days, _DAILY.day <= last)
-        .group_by(_DAILY.day, _DAILY.profile_id)
-    )
+    values: dict[str, Any] = {"first": last - days + 1, "last": last}
     with store.reading() as connection:
         if site is not None:
-            entries = select(_ENTRIES.id).where(_ENTRIES.site_id.in_(site_ids(connection, [site])))
-            query = query.where(_DAILY.entry_id.in_(entries))
+            values["site"] = site_ids(connection, [site])[0]
+        query = _ALL_NODES if site is None else _NODES_OF_SITE
         nodes: dict[date, dict[int, int]] = {}
-        for day, profile, count in connection.execute(query):
-            nodes.setdefault(_EPOCH + timedelta(days=day), {})[profile] = int(count)
+        for day, counted in itertools.groupby(many_rows(connection, query, values), key=itemgetter(0)):
+            nodes[_EPOCH + timedelta(days=day)] = {profile: int(count) for _, profile, count in counted}
         profiles = read_profiles(connection, {profile for counts in nodes.values() for profile in counts})
     dates = tuple(_EPOCH + timedelta(days=day) for day in range(last - days + 1, last + 1))
     return History(dates, nodes, profiles)

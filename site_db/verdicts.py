@@ -7,7 +7,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -144,26 +144,43 @@ class Tally:
         return tuple(ReasonCount(code, nodes) for code, nodes in ranked[:_REASONS_SHOWN])
 
 
-def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> Verdict:
-    """The verdict on `capability` for all nodes in `groups`."""
-    tally = Tally()
+class Answers:
+    """What profiles say, each looked at once: entries and sites by the thousand have the same few kinds of nodes."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[Answer, str | None]] = {}
+
+    def of(self, group: NodeGroup, capability: Capability) -> tuple[Answer, str | None]:
+        """As answer_of, for capabilities of one set of rules."""
+        key = (group.fingerprint, capability.name)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = answer_of(group.profile, capability)
+        return found
+
+
+def judge(
+    capability: Capability, groups: Sequence[NodeGroup], rules: Rules, answers: Answers | None = None
+) -> Verdict:
+    """The verdict on `capability` for all nodes in `groups`; `answers` are shared by those who judge many."""
+    tally, answers = Tally(), answers or Answers()
     alike: dict[tuple[Answer, str | None], list[NodeGroup]] = {}
     for group in groups:
-        answer, reason = answer_of(group.profile, capability)
-        tally.add(answer, reason, group.nodes)
-        alike.setdefault((answer, reason), []).append(group)
+        said = answers.of(group, capability)
+        tally.add(*said, group.nodes)
+        alike.setdefault(said, []).append(group)
     evidence = [
         Evidence(found[0].report_id, capability.found, answer, reason, sum(group.nodes for group in found))
         for (answer, reason), found in alike.items()
     ]
     yes, no, unknown = (tally.nodes[name] for name in ("yes", "no", "unknown"))
     lower, upper = wilson(yes, yes + no) if yes + no else (None, None)
-    verdict = Verdict(
+    return Verdict(
         capability=capability.name,
         title=capability.title,
         answer=tally.answer(rules),
         confidence=confidence_of(yes, yes + no, yes + no + unknown, rules),
-        sentence="",
+        sentence=_sentence(capability.title, tally, rules),
         nodes_yes=yes,
         nodes_no=no,
         nodes_unknown=unknown,
@@ -175,7 +192,6 @@ def judge(capability: Capability, groups: Sequence[NodeGroup], rules: Rules) -> 
         reasons=tally.reasons(),
         evidence=tuple(sorted(evidence, key=_telling_first)[:_EVIDENCE_SHOWN]),
     )
-    return replace(verdict, sentence=_sentence(verdict, rules))
 
 
 def judge_all(groups: Sequence[NodeGroup], rules: Rules) -> tuple[Verdict, ...]:
@@ -207,20 +223,21 @@ def _telling_first(evidence: Evidence) -> tuple[str, int]:
     return evidence.answer, -evidence.nodes  # no, unknown, yes: what people ask about comes first
 
 
-def _sentence(verdict: Verdict, rules: Rules) -> str:
-    causes = [reason.code for reason in verdict.reasons if reason.code]
+def _sentence(title: str, tally: Tally, rules: Rules) -> str:
+    cause = next((reason.code for reason in tally.reasons() if reason.code), "none was given")
+    unknown = tally.nodes["unknown"]
     words = {
-        "title": verdict.title,
-        "yes": verdict.nodes_yes,
-        "no": verdict.nodes_no,
-        "unknown": verdict.nodes_unknown,
-        "measured": verdict.nodes_measured,
-        "nodes": verdict.nodes,
-        "reason": causes[0] if causes else "none was given",
+        "title": title,
+        "yes": tally.nodes["yes"],
+        "no": tally.nodes["no"],
+        "unknown": unknown,
+        "measured": tally.measured,
+        "nodes": tally.measured + unknown,
+        "reason": cause,
         "window_days": rules.window_days,
     }
-    kind = verdict.answer if verdict.nodes else "no_reports"
+    kind = tally.answer(rules) if words["nodes"] else "no_reports"
     sentence = rules.sentences[kind].format(**words)
-    if verdict.nodes_measured and verdict.nodes_unknown:
+    if tally.measured and unknown:
         sentence += " " + rules.sentences["some_unknown"].format(**words)
     return sentence

@@ -53,7 +53,7 @@ from site_db.site_reports import (
 from site_db.storable import storable, storable_tree
 from site_db.store import Store
 from site_db.times import microseconds, moment
-from site_db.verdicts import Evidence, NodeGroup, Tally, Verdict, capabilities_of, judge, judge_all
+from site_db.verdicts import Answers, Evidence, NodeGroup, Tally, Verdict, capabilities_of, judge, judge_all
 
 NODES_A_PAGE = 500
 # What of a check explains it; the rest (single steps) is in the raw report.
@@ -84,12 +84,13 @@ def list_sites(store: Store, now: datetime, rules: Rules | None = None) -> SiteL
             .order_by(SITES.name)
         )
         sites = connection.execute(query).all()
+    overview = _Overview(rules)
     summaries = [
         SiteSummary(
             name=site.name,
             entries=site.entries,
             freshness=_freshness(groups.get(site.id, []), ever.get(site.id, NOTHING_SEEN)),
-            verdicts=_overview(groups.get(site.id, []), rules),
+            verdicts=overview.of(groups.get(site.id, [])),
         )
         for site in sites
     ]
@@ -284,6 +285,7 @@ def _entry_summaries(
     entries = _entry_names(connection, *(() if site_id is None else (_NAMES_AT_SITE, {"site": site_id})))
     groups = groups_by_entry(connection, _since(now, rules), site_id)
     ever = seen_by_entry(connection, site_id)
+    overview = _Overview(rules)
     summaries = [
         EntrySummary(
             name=entry.name,
@@ -291,7 +293,7 @@ def _entry_summaries(
             site=entry.site,
             resource=entry.resource,
             freshness=_freshness(groups.get(entry.id, []), ever.get(entry.id, NOTHING_SEEN)),
-            verdicts=_overview(groups.get(entry.id, []), rules),
+            verdicts=overview.of(groups.get(entry.id, [])),
         )
         for entry in entries
     ]
@@ -329,9 +331,16 @@ def _freshness(groups: Sequence[NodeGroup], ever: Seen) -> Freshness:
     return Freshness(sum(group.nodes for group in groups), ever.nodes, ever.reports, newest)
 
 
-def _overview(groups: Sequence[NodeGroup], rules: Rules) -> tuple[Verdict, ...]:
-    wanted = [rules.capability(name) for name in rules.overview]
-    return tuple(judge(capability, groups, rules) for capability in wanted if capability)
+class _Overview:
+    """Judges the capabilities of the overview, for one site or entry after the other."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._wanted = [capability for name in rules.overview if (capability := rules.capability(name))]
+        self._answers = Answers()
+
+    def of(self, groups: Sequence[NodeGroup]) -> tuple[Verdict, ...]:
+        return tuple(judge(capability, groups, self._rules, self._answers) for capability in self._wanted)
 
 
 def _image_verdicts(counts: Iterable[ImageCount], rules: Rules) -> tuple[ImageVerdict, ...]:

@@ -11,8 +11,9 @@ import gc
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ class _Here(threading.local):
     """What is true of one thread."""
 
     is_making = False
+    version: tuple[int, ...] | None = None
 
 
 class Kept:
@@ -70,6 +72,15 @@ class Kept:
         value: Answer = known.value
         return value
 
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Within it, this thread looks only once whether something new was stored: one page asks for many answers."""
+        self._here.version = self._version()
+        try:
+            yield
+        finally:
+            self._here.version = None
+
     def close(self) -> None:
         """Wait for the answer that is being made anew; those that wait for their turn are not made."""
         with self._lock:
@@ -78,6 +89,8 @@ class Kept:
             renewer.shutdown(cancel_futures=True)
 
     def _version(self) -> tuple[int, ...]:
+        if self._here.version:
+            return self._here.version
         with self._store.reading() as connection:
             return data_version(connection)
 

@@ -72,7 +72,9 @@ class Pages:
             asked, links, gzip = Asked(request.query_params), links_of(request), _accepts_gzip(request)
             names = list(request.path_params.values())
             try:
-                return rendering.answer(PAGES[kind](self.centre, asked, *names), asked, links, gzip)
+                with self.centre.kept.one_look():
+                    page = PAGES[kind](self.centre, asked, *names)
+                return rendering.answer(page, asked, links, gzip)
             except (UnknownName, AmbiguousName, WrongQuestion) as error:
                 page = _refusal(self.centre, kind, error)
                 return rendering.respond(

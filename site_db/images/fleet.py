@@ -252,8 +252,8 @@ def read_seen(
 _seen = functools.partial(tuple.__new__, Seen)
 
 
-def many_rows(connection: Connection, query: Executable) -> Iterator[Any]:
+def many_rows(connection: Connection, query: Executable, values: Mapping[str, Any] | None = None) -> Iterator[Any]:
     """The rows of a query as the driver gives them: SQLAlchemy's own would cost more than the query where there are many."""
-    cursor: Any = connection.execute(query).cursor
+    cursor: Any = connection.execute(query, values).cursor
     assert cursor is not None  # noqa: S101 - a select has one, until it is read
     return iter(cursor)
