@@ -94,7 +94,7 @@ def send(
 ) -> Delivered:
     """Try until it is delivered, refused, or the time is over; each try is a row of the report. Returns the last one."""
     url = settings.collector or ""
-    target = without_password(url)[:1024]
+    target = without_password(url).partition("?")[0][:1024]
     try:
         proxies = posting.routes(url, environment, settings.configured("PROXY_URL"))
     except Failed as failed:

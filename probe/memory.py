@@ -153,10 +153,11 @@ def _make_image(image: str, arch: str) -> None:
     if os.path.exists(image + "/payload"):
         return
     part = image + ".part"
-    if os.path.isdir(part):
-        import shutil
+    for left in (part, image):  # by a run that was killed; by a site's cleaner of old files
+        if os.path.isdir(left):
+            import shutil
 
-        shutil.rmtree(part)
+            shutil.rmtree(left)
     minimal_image.create_sandbox(part, arch)
     os.rename(part, image)
 

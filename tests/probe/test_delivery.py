@@ -524,3 +524,11 @@ def test_an_attempt_becomes_a_row_of_the_report():
     assert row == {
         "way": "http", "target": "https://c", "status": "fail", "reason": "token_refused", "message": "HTTP 401",
     }  # fmt: skip
+
+
+def test_neither_password_nor_query_of_the_collectors_url_is_told(tmp_path: Path):
+    given = settings(collector=f"ftp://user:{SECRET}@c.example/x?token={SECRET}", spool=str(tmp_path))
+    report = sample_report("healthy", delivery=[])
+    told = delivery.deliver(given, report, {})
+    assert report["delivery"][0]["target"] == "ftp://c.example/x"
+    assert SECRET not in json.dumps([told, report])

@@ -56,6 +56,16 @@ def test_it_comes_back_as_it_was_saved(tmp_path: Path):
     assert not (tmp_path / "launch").exists()
 
 
+def test_an_image_that_a_cleaner_of_old_files_has_been_at_is_made_anew(tmp_path: Path):
+    findings = {"singularity": {"data": {"path": None}, "checks": []}, "runtimes": {"data": [], "checks": []}}
+    kept = remembered(findings=findings)
+    memory.save(str(tmp_path), kept, "x86_64")
+    (tmp_path / "image/payload").unlink()
+    memory.save(str(tmp_path), kept, "x86_64")
+    assert (tmp_path / "image/payload").exists()
+    assert (tmp_path / "image/etc/hosts").exists()
+
+
 def test_what_a_run_depends_on_comes_back_equal():
     settings = combine("periodic", {}, {}, None, "", {"GLIDEIN_Site": "S", "OTHER": "x"})
     once = memory.surroundings(settings, {"PATH": "/bin", "APPTAINER_BIND": "/x", "USER": "u"}, "boot")
