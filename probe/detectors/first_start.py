@@ -12,7 +12,7 @@ from probe.host import Host
 from probe.settings import Settings
 
 # One that needs longer has the full limit in the detector ``singularity``.
-LIMIT_S = runtimes.VERSION_LIMIT_S
+LIMIT_S = 8.0
 
 
 def first_candidate(rows: List[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
