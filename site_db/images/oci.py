@@ -19,6 +19,8 @@ JSON_LIMIT = 4 << 20
 _MEMBERS_LIMIT = 100_000
 _LABELS_LIMIT = 256
 _TEXT_LIMIT = 1024
+# Of an image, in bytes: JSON's numbers have no end.
+_SIZE_LIMIT = 1 << 50
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 # GOARCH, and variants that uname names otherwise.
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l", "riscv64": "riscv64"}
@@ -139,7 +141,7 @@ def _of_index(index: Mapping[str, Any], reader: Reader, arch: str | None, depth:
         return _of_index(manifest, reader, arch, depth + 1)
     described = describe(parse_json(_blob(manifest.get("config"), reader), "the configuration"))
     sizes = [layer.get("size") for layer in manifest.get("layers") or () if isinstance(layer, dict)]
-    if sizes and all(isinstance(size, int) and size >= 0 for size in sizes):
+    if sizes and all(isinstance(size, int) and size >= 0 for size in sizes) and sum(sizes) <= _SIZE_LIMIT:
         described.facts["size_bytes"] = Fact(sum(sizes), "read", "layers of the manifest, compressed")
     if len(rows) > 1:
         others = ", ".join(sorted({name for name in arches if name}))

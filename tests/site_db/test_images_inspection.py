@@ -248,6 +248,22 @@ def test_an_oci_layout_archive_and_configuration_say_the_same(tmp_path: Path):
     assert values(inspect_here(tmp_path / "layout"))["size_bytes"] == (1024, "read")
 
 
+@pytest.mark.parametrize("size", [10**400, 2**63, -1, "1024", None])
+def test_a_size_that_cannot_be_is_not_known(size: object, tmp_path: Path):
+    (tmp_path / "blobs/sha256").mkdir(parents=True)
+
+    def blob(content: object) -> dict[str, str]:
+        data = json.dumps(content).encode()
+        name = hashlib.sha256(data).hexdigest()
+        (tmp_path / "blobs/sha256" / name).write_bytes(data)
+        return {"digest": f"sha256:{name}"}
+
+    manifest = blob({"config": blob(CONFIG), "layers": [{"size": 24}, {"size": size}]})
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": [manifest]}))
+    (tmp_path / "oci-layout").write_text("{}")
+    assert "size_bytes" not in values(inspect_here(tmp_path))
+
+
 def test_docker_save_is_read(tmp_path: Path):
     path = tmp_path / "saved.tar"
     with tarfile.open(path, "w") as archive:
