@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, bindparam, func, or_, select
+from sqlalchemy import Connection, Integer, Select, bindparam, func, or_, select
 
 from site_db import tables
 from site_db.errors import AmbiguousName, UnknownName
@@ -182,26 +182,42 @@ def node_report(store: Store, name: str, now: datetime, rules: Rules | None = No
     )
 
 
-def list_nodes(store: Store, after: str = "") -> NodePage:
-    """Up to NODES_A_PAGE nodes whose machine id comes after `after`: a list by machine id stays put between pages."""
-    page = (
-        select(NODES.id, NODES.machine_id, NODES.hostname)
-        .where(NODES.machine_id > storable(after))
-        .order_by(NODES.machine_id)
-        .limit(NODES_A_PAGE + 1)
-        .subquery()
-    )
-    node = page.c
-    query = (
+def _summaries_of(chosen: Select[Any]) -> Select[Any]:
+    """What is listed of the nodes that `chosen` (id, machine_id, hostname) has."""
+    node = chosen.subquery().c
+    return (
         select(node.machine_id, node.hostname, func.count(), func.sum(OBSERVED["count"]), func.max(OBSERVED.created_at))
-        .join_from(page, tables.observations, node.id == OBSERVED.node_id)
+        .join_from(node.id.table, tables.observations, node.id == OBSERVED.node_id)
         .group_by(node.id, node.machine_id, node.hostname)
-        .order_by(node.machine_id)
     )
+
+
+_NODES = select(NODES.id, NODES.machine_id, NODES.hostname).limit(bindparam("most", type_=Integer))
+_NODES_AFTER = _summaries_of(_NODES.where(NODES.machine_id > bindparam("after")).order_by(NODES.machine_id))
+_NODES_CALLED = _summaries_of(
+    _NODES.where(NODES.hostname.startswith(bindparam("begin"), autoescape=False, escape="/")).order_by(NODES.hostname)
+)
+
+
+def list_nodes(store: Store, after: str = "", most: int | None = None) -> NodePage:
+    """Up to `most` (NODES_A_PAGE) nodes whose machine id comes after `after`: such a list stays put between pages."""
+    most = most or NODES_A_PAGE
+    nodes = _node_summaries(store, _NODES_AFTER, {"after": storable(after), "most": most + 1})
+    nodes.sort(key=lambda node: node.machine_id)
+    return NodePage(tuple(nodes[:most]), nodes[most - 1].machine_id if len(nodes) > most else None)
+
+
+def nodes_called(store: Store, begin: str, most: int) -> NodePage:
+    """At most so many nodes whose host name begins so, by host name; nothing tells of those that follow."""
+    escaped = storable(begin).replace("/", "//").replace("%", "/%").replace("_", "/_")
+    nodes = _node_summaries(store, _NODES_CALLED, {"begin": escaped, "most": most})
+    return NodePage(tuple(sorted(nodes, key=lambda node: (node.hostname, node.machine_id))), None)
+
+
+def _node_summaries(store: Store, query: Select[Any], values: Mapping[str, Any]) -> list[NodeSummary]:
     with store.reading() as connection:
-        rows = connection.execute(query).all()
-    nodes = tuple(NodeSummary(row[0], row[1], row[2], int(row[3]), moment(row[4])) for row in rows[:NODES_A_PAGE])
-    return NodePage(nodes, nodes[-1].machine_id if len(rows) > NODES_A_PAGE else None)
+        rows = connection.execute(query, values).all()
+    return [NodeSummary(row[0], row[1], row[2], int(row[3]), moment(row[4])) for row in rows]
 
 
 def why(store: Store, entry: str, capability: str, now: datetime, rules: Rules | None = None) -> Explanation:

@@ -7,7 +7,7 @@ from reports.pages.asked import Asked, WrongQuestion
 from reports.pages.model import Cell, Grid
 
 ROWS_A_PAGE = 100
-_MOST_ROWS = 2000
+MOST_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def arrange(grid: Grid, asked: Asked, whole: bool = False) -> Arranged:
     if whole or not grid.main:
         return Arranged(grid, grid.rows, "", 1, 1, 1)
     rows, sorted_by = in_order(grid, asked), asked.text("sort")
-    size = asked.number("rows", ROWS_A_PAGE, most=_MOST_ROWS)
+    size = asked.number("rows", ROWS_A_PAGE, most=MOST_ROWS)
     pages = max(1, -(-len(rows) // size))
     page = min(asked.number("page", 1), pages)
     return Arranged(grid, rows[(page - 1) * size : page * size], sorted_by, page, pages, (page - 1) * size + 1)

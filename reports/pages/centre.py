@@ -17,6 +17,7 @@ from site_db.store import Store
 
 Summary = TypeVar("Summary", SiteSummary, EntrySummary)
 
+NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
 # The capabilities of the matrices, with titles that fit above a narrow column.
 MATRIX = {
     "singularity": "Singularity",

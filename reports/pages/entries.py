@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.pages import cells, matrix, proposing, told
 from reports.pages.asked import Asked
-from reports.pages.centre import Centre, Entries
+from reports.pages.centre import NOTHING_YET, Centre, Entries
 from reports.pages.model import UNKNOWN, Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
 from site_db import views
 from site_db.changes_views import Wanted
@@ -20,15 +20,12 @@ _NO_LABELS = Labels()
 def entries(centre: Centre, asked: Asked) -> Page:
     """The entries by capability."""
     found, all_rows = centre.kept.ask("entry_rows", lambda: _all_rows(centre))
-    labels = centre.entry_labels()
+    labels, fits = centre.entry_labels(), matrix.wanted(asked)
     rows = [
         row
         for item, row in all_rows
-        if matrix.fits(
-            asked,
-            (item.name, item.site, item.resource),
-            labels.get((item.name, item.factory), _NO_LABELS),
-            item.verdicts,
+        if fits(
+            (item.name, item.site, item.resource), labels.get((item.name, item.factory), _NO_LABELS), item.verdicts
         )
     ]
     columns = [
@@ -40,7 +37,7 @@ def entries(centre: Centre, asked: Asked) -> Page:
         Column("factory", "Factory"),
     ]
     form = matrix.filters(labels.values(), "part of an entry's, site's or resource's name")
-    grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits.")
+    grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits." if found.entries else NOTHING_YET)
     return Page("Entries", "entries", found.generated_at, [form, grid])
 
 

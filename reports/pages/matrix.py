@@ -1,6 +1,6 @@
 """Matrices of names by capability, with the filters that sites and entries share."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from reports.pages import cells
@@ -48,19 +48,22 @@ def filters(labels: Collection[Labels], hint: str) -> Form:
     return Form(choices, "Filter")
 
 
-def fits(asked: Asked, names: Sequence[str], labels: Labels, verdicts: Iterable[Verdict]) -> bool:
-    """Whether a row is among those that were asked for. Raises WrongQuestion."""
-    wanted = asked.text("q").casefold()
-    if wanted and not any(wanted in name.casefold() for name in names):
-        return False
-    pairs = (("vo", labels.vos), ("factory", labels.factories), ("region", labels.countries))
-    if any(asked.text(name) and asked.text(name) not in values for name, values in pairs):
-        return False
-    answer = asked.one_of("answer", tuple(_ANSWERS))
-    if not answer:
-        return True
+def wanted(asked: Asked) -> Callable[[Sequence[str], Labels, Iterable[Verdict]], bool]:
+    """What tells whether a row (its names, labels, verdicts) is among those that were asked for. Raises WrongQuestion."""
+    part = asked.text("q").casefold()
+    given = {field: asked.text(name) for name, field in (("vo", "vos"), ("factory", "factories"), ("region", "countries"))}
+    labelled = [(field, value) for field, value in given.items() if value]
+    answers = _ANSWERS[answer][1] if (answer := asked.one_of("answer", tuple(_ANSWERS))) else ()
     capability = asked.one_of("capability", MATRIX, "singularity")
-    return any(verdict.capability == capability and verdict.answer in _ANSWERS[answer][1] for verdict in verdicts)
+
+    def fits(names: Sequence[str], labels: Labels, verdicts: Iterable[Verdict]) -> bool:
+        if part and not any(part in name.casefold() for name in names):
+            return False
+        if any(value not in getattr(labels, field) for field, value in labelled):
+            return False
+        return not answers or any(item.capability == capability and item.answer in answers for item in verdicts)
+
+    return fits
 
 
 def last_report(item: SiteSummary | EntrySummary, now: datetime) -> Cell:

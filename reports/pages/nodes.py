@@ -8,8 +8,9 @@ from uuid import UUID
 import orjson
 
 from reports.pages import cells, told
+from reports.pages.arranging import MOST_ROWS, ROWS_A_PAGE
 from reports.pages.asked import Asked
-from reports.pages.centre import Centre
+from reports.pages.centre import NOTHING_YET, Centre
 from reports.pages.model import (
     UNKNOWN,
     Block,
@@ -27,7 +28,7 @@ from reports.pages.model import (
 )
 from site_db import views
 from site_db.reasons import explain_reason
-from site_db.site_reports import NodeReport
+from site_db.site_reports import NodePage, NodeReport
 
 _FAILED = ("fail", "timeout", "unknown")
 _KINDS = {"ok": "yes", "fail": "no", "timeout": "no", "unknown": "unknown", "skipped": "skipped"}
@@ -41,10 +42,14 @@ Report = Mapping[str, Any]
 
 
 def nodes(centre: Centre, asked: Asked) -> Page:
-    """Nodes by machine id, a portion at a time."""
+    """Nodes by machine id, a portion at a time; or those whose host name begins so."""
     now = centre.now()
-    after = asked.text("after")
-    found = centre.kept.ask(("nodes", after), lambda: views.list_nodes(centre.store, after))
+    begin, after = asked.text("begins"), asked.text("after")
+    most = asked.number("rows", views.NODES_A_PAGE if asked.text("format") else ROWS_A_PAGE, most=MOST_ROWS)
+    found: NodePage = centre.kept.ask(
+        ("nodes", begin, after, most),
+        lambda: views.nodes_called(centre.store, begin, most) if begin else views.list_nodes(centre.store, after, most),
+    )
     rows = [
         [
             Cell(node.hostname, node.hostname, "name", Target("node", node.machine_id)),
@@ -62,15 +67,16 @@ def nodes(centre: Centre, asked: Asked) -> Page:
         Column("reports", "Reports", numeric=True),
         Column("newest", "Last report (UTC)"),
     ]
-    more = Cell(None, "The nodes that follow", "", Target("nodes", None, (("after", found.next),))) if found.next else None
+    caption = f"Nodes whose name begins with {begin}" if begin else "Nodes by machine id"
+    empty = "No node's name begins so; a machine id goes behind nodes/ in the address." if begin else NOTHING_YET
     blocks: list[Block] = [
-        Form([Choice("after", "Machine id after", hint="where the list begins")], "Show"),
-        Grid("nodes", "Nodes by machine id", columns, rows, True, "No node."),
+        Form([Choice("begins", "Host name begins with", hint="for example wn17")], "Find"),
+        Grid("nodes", caption, columns, rows, True, empty),
     ]
-    if more:
-        blocks.append(Group("more", "", [], more=more))
-    lead = ["One node is found by its host name or machine id: put it behind nodes/ in the address."]
-    return Page("Nodes", "nodes", now, blocks, lead)
+    if found.next:
+        query = (("after", found.next), *([("rows", str(most))] if asked.text("rows") else []))
+        blocks.append(Group("more", "", [], more=Cell(None, "The nodes that follow", "", Target("nodes", None, query))))
+    return Page("Nodes", "nodes", now, blocks, ["Worker nodes that ever reported, and when they did last."])
 
 
 def node(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 - the shape of all pages

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from reports.pages import cells, matrix, told, trends
 from reports.pages.asked import Asked
-from reports.pages.centre import Centre
+from reports.pages.centre import NOTHING_YET, Centre
 from reports.pages.model import Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
 from site_db import views
 from site_db.changes_views import Change, Wanted
@@ -16,19 +16,14 @@ from site_db.site_reports import SiteList, SiteReport, SiteSummary
 
 _RECENT = timedelta(days=7)
 _CHANGES_SHOWN = 6
-_NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
 _NO_LABELS = Labels()
 
 
 def overview(centre: Centre, asked: Asked) -> Page:
     """The sites by capability, and what changed this week."""
     found, all_rows = centre.kept.ask("site_rows", lambda: _all_rows(centre))
-    labels = centre.site_labels()
-    rows = [
-        row
-        for site, row in all_rows
-        if matrix.fits(asked, [site.name], labels.get(site.name, _NO_LABELS), site.verdicts)
-    ]
+    labels, fits = centre.site_labels(), matrix.wanted(asked)
+    rows = [row for site, row in all_rows if fits([site.name], labels.get(site.name, _NO_LABELS), site.verdicts)]
     blocks: list[Block] = [_summary(found), _this_week(centre)]
     if found.sites:
         blocks.append(matrix.filters(labels.values(), "part of a site's name"))
@@ -103,7 +98,7 @@ def _grid(rows: Sequence[Sequence[Cell]], found: SiteList) -> Grid:
         *matrix.columns(),
         Column("newest", "Last report (UTC)"),
     ]
-    empty = "No site fits." if found.sites else _NOTHING_YET
+    empty = "No site fits." if found.sites else NOTHING_YET
     return Grid("sites", "Sites by capability", columns, rows, True, empty)
 
 
