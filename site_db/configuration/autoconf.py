@@ -264,7 +264,7 @@ def pasted_text(value: Any) -> str | None:  # noqa: ANN401 - any YAML
 
 
 def _character(code: int) -> str:
-    return chr(code) if code < 0x110000 else "\ufffd"
+    return chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else "\ufffd"
 
 
 def _own(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:  # noqa: ANN401 - any YAML

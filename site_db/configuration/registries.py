@@ -34,7 +34,7 @@ def parse_topology(files: Mapping[tuple[str, ...], bytes]) -> Parsed:
     resources: list[Resource] = []
     problems: list[Problem] = []
     documents = {steps: load_yaml(data, "/".join(steps)) for steps, data in files.items()}
-    countries = {steps[:2]: about.get("Country") for steps, about in _mappings(documents, _SITE_FILE)}
+    countries = {steps[:2]: _text(about.get("Country")) for steps, about in _mappings(documents, _SITE_FILE)}
     for steps, group in documents.items():
         if steps[-1] in _ABOUT:
             continue
@@ -67,7 +67,7 @@ def _resources(found: Mapping[Any, Any], steps: tuple[str, ...], country: str | 
             resource_group=file.removesuffix(".yaml"),
             fqdn=_text(about.get("FQDN")),
             active=about["Active"] if isinstance(about.get("Active"), bool) else None,
-            country=_text(country),
+            country=country,
         )
 
 
@@ -111,7 +111,8 @@ def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401 - any YAML or JSON
-    return str(value) if isinstance(value, str | int) and str(value) else None
+    # No boolean: `NO` is Norway, and YAML 1.1 takes it for false.
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and str(value) else None
 
 
 def _fqdn(endpoint: Any) -> str | None:  # noqa: ANN401 - any JSON

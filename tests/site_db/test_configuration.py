@@ -190,6 +190,19 @@ def test_topology_gives_resources_and_sites_without_any() -> None:
     assert [problem.place for problem in found.problems] == ["Uni/Site/Odd.yaml"]
 
 
+@pytest.mark.parametrize("country", ["NO", "[1, 2]", "{a: b}", "~", "1"])
+def test_a_country_that_is_no_text_ends_no_import(store: Store, tmp_path: Path, country: str) -> None:
+    site = tmp_path / "Uni" / "Site"
+    site.mkdir(parents=True)
+    (site / "SITE.yaml").write_text(f"Country: {country}\n")
+    (site / "Group.yaml").write_text("Resources: {R: {FQDN: NO}}\n")
+    [file] = import_files(store, [tmp_path], "", NOW).files
+    assert (file.kind, file.resources) == ("topology", 1)
+    with store.reading() as connection:
+        [row] = connection.execute(select(tables.registered_resources))
+    assert (row.country, row.fqdn) == ("1" if country == "1" else None, None)
+
+
 CRIC = {
     "T2_XX_One": {
         "name": "T2_XX_One",
