@@ -19,6 +19,8 @@ from probe.workers import Result
 LOOK_LIMIT_S = 5.0
 # Lmod without a cache reads every modulefile of the site, and a full node takes its time; a glidein waits for ever.
 MODULE_LIMIT_S = 10.0
+# What an automounter begins with: the client starts, fetches its configuration and the root catalog.
+MOUNT_LIMIT_S = 10.0
 
 OVERRIDE = "GLIDEIN_SINGULARITY_BINARY_OVERRIDE"
 OASIS = "/oasis.opensciencegrid.org/mis/singularity/bin/singularity"
@@ -193,26 +195,31 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     groups: Dict[str, List[Place]] = {}
     for place in searched:
         groups.setdefault("places." + _folder(place), []).append(place)
+    limits_s = {name: _limit(group[0]) for name, group in groups.items()}
+    limits_s.update(dict.fromkeys(_automounted(host, groups), MOUNT_LIMIT_S))
     results: Dict[str, Result] = {}
-    for wanted_s in {_limit(place) for place in searched}:
+    for wanted_s in set(limits_s.values()):
         calls = {
-            name: [[look, place, host] for place in group]
-            for name, group in groups.items()
-            if _limit(group[0]) == wanted_s
+            name: [[look, place, host] for place in groups[name]] for name in groups if limits_s[name] == wanted_s
         }
         results.update(host.attempt_in_turn(host.limit(wanted_s, 0.3), calls))
-    # Who waits for an automounter can be killed, and it goes on mounting: a glidein waits for it.
-    late = {
-        name: [[look, place, host] for place in group]
-        for name, group in groups.items()
-        if results[name].state == "timeout" and not results[name].left_running and _limit(group[0]) == LOOK_LIMIT_S
-    }
-    results.update(host.attempt_in_turn(host.limit(LOOK_LIMIT_S, 0.3), late))
     rows = []
     for place in searched:
         name = "places." + _folder(place)
-        rows.append(_row(place, results[name], groups[name].index(place)))
+        rows.append(_row(place, results[name], groups[name].index(place), limits_s[name]))
     yield {"data": rows, "checks": []}
+
+
+def _automounted(host: Host, groups: Dict[str, List[Place]]) -> List[str]:
+    """Those that are mounted by being looked at: a CVMFS repository on a node that has just begun."""
+    text = host.read_or_none("/proc/self/mountinfo") or ""
+    if " - autofs " not in text:
+        return []
+    from probe.mounts import holding, parse_mountinfo
+
+    table = parse_mountinfo(text)
+    found = {name: holding(table, _folder(group[0])) or {} for name, group in groups.items()}
+    return [name for name, mount in found.items() if mount.get("type") == "autofs"]
 
 
 def _folder(place: Place) -> str:
@@ -224,7 +231,7 @@ def _limit(place: Place) -> float:
     return MODULE_LIMIT_S if place.kind == "module" else LOOK_LIMIT_S
 
 
-def _row(place: Place, result: Result, number: int) -> Dict[str, Any]:
+def _row(place: Place, result: Result, number: int, limit_s: float) -> Dict[str, Any]:
     answer = result.value[number] if result.value else {"errno": result.errno}
     hung = result.state == "timeout" or answer.get("errno") == errno.ETIMEDOUT
     return {
@@ -232,7 +239,7 @@ def _row(place: Place, result: Result, number: int) -> Dict[str, Any]:
         "where": place.where,
         "looked": answer.get("value"),
         "hung": hung,
-        "cut_short": result.state == "timeout" and cut_short(result, _limit(place)),
+        "cut_short": result.state == "timeout" and cut_short(result, limit_s),
         "errno": None if hung else answer.get("errno"),
     }
 

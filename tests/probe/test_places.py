@@ -279,12 +279,19 @@ def test_a_folder_that_hangs_costs_all_that_is_in_it(tmp_path: Path):
     assert rows_of(host) == [(name, None, True, None) for name in ("SINGULARITY_BIN:OSG", "PATH", "PATH", "cvmfs_oasis")]
 
 
-@pytest.mark.parametrize(("left_running", "hung"), [(False, False), (True, True)])
-def test_a_place_that_is_being_mounted_is_looked_at_again(tmp_path: Path, left_running, hung):
-    (tmp_path / "apptainer").touch(0o755)
-    host = Children({"PATH": str(tmp_path)}, Result("timeout", None, "", None, 5.0, left_running), once=True)
-    assert [row[2] for row in rows_of(host)] == [hung] * 4
-    assert rows_of(host)[1][1] == str(tmp_path / "apptainer")  # the next look
+AUTOFS = "30 1 0:50 / /cvmfs rw - autofs auto.cvmfs rw,fd=6,pgrp=812,timeout=300,minproto=5,maxproto=5,indirect\n"
+MOUNTED = "31 30 0:60 / /cvmfs/oasis.opensciencegrid.org rw - fuse cvmfs2 rw\n"
+
+
+@pytest.mark.parametrize(("table", "limit_s"), [("", 5.0), (AUTOFS, 10.0), (AUTOFS + MOUNTED, 5.0)])
+def test_a_repository_that_is_mounted_by_being_looked_at_has_the_time_that_it_takes(tmp_path: Path, table, limit_s):
+    host = Children({"PATH": str(tmp_path)}, Result("timeout", None, "", None, 1.0))
+    root = tmp_path / "root/proc/self"
+    root.mkdir(parents=True)
+    (root / "mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n" + table)
+    host._root = str(tmp_path / "root")
+    rows_of(host)
+    assert host.limits_s == {limit_s, 5.0}
 
 
 def test_a_node_without_processes_is_told_by_its_errno(tmp_path: Path):
@@ -293,14 +300,15 @@ def test_a_node_without_processes_is_told_by_its_errno(tmp_path: Path):
 
 
 class Children(Host):
-    """A host that notes which children it has, and may let all of them come to the same, or those that it has first."""
+    """A host that notes which children it has, and may let all of them come to the same."""
 
-    def __init__(self, environment: dict[str, str], result: Result | None = None, once: bool = False) -> None:
+    def __init__(self, environment: dict[str, str], result: Result | None = None) -> None:
         super().__init__(environment)
         self.names: list[str] = []
-        self.result, self.once = result, once
+        self.limits_s: set[float] = set()
+        self.result = result
 
     def attempt_all(self, limit_s: float, calls: dict[str, list[Any]], at_once: int = 64) -> dict[str, Result]:
-        self.names = list(calls) or self.names
-        result, self.result = self.result, None if self.once else self.result
-        return dict.fromkeys(calls, result) if result else super().attempt_all(limit_s, calls, at_once)
+        self.names = list(calls)
+        self.limits_s.add(limit_s)
+        return dict.fromkeys(calls, self.result) if self.result else super().attempt_all(limit_s, calls, at_once)
