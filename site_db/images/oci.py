@@ -140,8 +140,9 @@ def _of_index(index: Mapping[str, Any], reader: Reader, arch: str | None, depth:
     if manifest.get("mediaType") in _INDEX_TYPES or "manifests" in manifest:
         return _of_index(manifest, reader, arch, depth + 1)
     described = describe(parse_json(_blob(manifest.get("config"), reader), "the configuration"))
-    sizes = [layer.get("size") for layer in manifest.get("layers") or () if isinstance(layer, dict)]
-    if sizes and all(isinstance(size, int) and size >= 0 for size in sizes) and sum(sizes) <= _SIZE_LIMIT:
+    layers = [layer.get("size") for layer in manifest.get("layers") or () if isinstance(layer, dict)]
+    sizes = [size for size in layers if isinstance(size, int) and size >= 0]
+    if sizes and len(sizes) == len(layers) and sum(sizes) <= _SIZE_LIMIT:
         described.facts["size_bytes"] = Fact(sum(sizes), "read", "layers of the manifest, compressed")
     if len(rows) > 1:
         others = ", ".join(sorted({name for name in arches if name}))
