@@ -16,7 +16,7 @@ from reports.queue.settings import QueueSettings
 from reports.serve_configuration import Configuration, read_configuration
 from reports.session import Session, common_options
 from reports.settings import Settings
-from reports.writing import writing
+from reports.writing import empty_inbox, writing
 from site_db.known_reports import known_reports
 from site_db.store import Store
 
@@ -79,6 +79,7 @@ def _sink(queue: QueueSettings | None, url: str, store: Store, limits: Settings)
     if queue:
         from reports.queue.publisher import Publisher  # its library is an extra
 
+        empty_inbox(store, url, limits)
         yield {"queue": Publisher(queue, partial(known_reports, store))}
         return
     with writing(store, url, limits) as (writer, gate):

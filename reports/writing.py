@@ -1,5 +1,6 @@
 """Where the reports of a collector go: an inbox before the database, or straight into it; a process of its own stores them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,11 +10,15 @@ from typing import NamedTuple
 from reports.gate import Gate
 from reports.receiving import Accepting
 from reports.settings import Settings
+from site_db.errors import DatabaseUnavailable
 from site_db.inbox import Inbox
 from site_db.known_reports import known_reports
+from site_db.segments import SUFFIX
 from site_db.store import Store
 from site_db.store_process import StoreProcess
 from site_db.writer import Writer
+
+LOG = logging.getLogger("site_db.collector")
 
 
 class Writing(NamedTuple):
@@ -51,6 +56,18 @@ def writing(
                 writer.close()
     finally:
         stores.close()
+
+
+def empty_inbox(store: Store, url: str, settings: Settings) -> None:
+    """Bring into the database what an inbox beside it still holds: where a queue comes after it nobody else would."""
+    folder = inbox_beside(store)
+    if folder is None or not any(folder.glob(f"*{SUFFIX}")):
+        return
+    try:
+        with writing(store, url, settings):
+            LOG.info("emptying the inbox %s", folder)
+    except DatabaseUnavailable as error:  # of a collector that is at work
+        LOG.warning("%s", error)
 
 
 def inbox_beside(store: Store) -> Path | None:

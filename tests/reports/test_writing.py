@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -23,13 +23,17 @@ from sqlalchemy import func, select
 
 from reports.authorization import Caller, OpenAuthorizer
 from reports.collector import create_app
-from reports.gate import Gate, Work
+from reports.gate import Gate
+from reports.gate_child import Work
+from reports.intake import validate
 from reports.settings import Settings
 from reports.tokens.grants import ANY, Grant, Identity, Names
-from reports.writing import inbox_beside, writing
+from reports.writing import empty_inbox, inbox_beside, writing
 from site_db import tables
+from site_db.errors import DatabaseUnavailable
 from site_db.inbox import Inbox
 from site_db.known_reports import known_reports
+from site_db.segments import Frame
 from site_db.store import Store
 from site_db.store_process import StoreProcess
 from tests.probe.in_a_child import wait_for
@@ -79,6 +83,28 @@ def test_a_single_report_is_there_for_who_asks_next(collector: tuple[httpx.Clien
         answer = client.post("/api/v1/reports", content=orjson.dumps(one), headers={"content-type": "application/json"})
         assert (answer.status_code, answer.json()["status"]) == (status, word)
         assert client.get("/api/v1/entries/Entry_1").status_code == 200
+
+
+def test_what_an_inbox_holds_is_not_left_behind_by_a_queue(tmp_path: Path):
+    class Away:
+        place = "a database that is away"
+
+        def record(self, _group: Sequence[Frame]) -> None:
+            raise DatabaseUnavailable("away", "")
+
+    url = f"sqlite:///{tmp_path / 'site.db'}"
+    with closing(Store.open(url)) as store:
+        folder = inbox_beside(store)
+        assert folder
+        inbox = Inbox(folder, Away(), lambda _ids: set())
+        one = validate(orjson.dumps(report()))
+        assert inbox.submit([one]).result(20) == ["new"]
+        empty_inbox(store, url, SETTINGS)  # somebody else is at work: left to them
+        assert known_reports(store, [uuid.UUID(one.report["report_id"]).bytes]) == set()
+        inbox.close()
+        empty_inbox(store, url, SETTINGS)
+        assert known_reports(store, [uuid.UUID(one.report["report_id"]).bytes])
+        assert not list(folder.glob("*.reports"))
 
 
 def test_a_large_batch_is_answered_line_by_line(collector: tuple[httpx.Client, Gate]):
