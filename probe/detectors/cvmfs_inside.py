@@ -65,7 +65,22 @@ def _start(host: Host, settings: Settings, earlier: Dict[str, Any], names: List[
         message = "good on the host, but not inside: " + ", ".join(missing)
         return check(IDENTIFIER, "fail", "autofs_not_visible_inside", message, verdict.outcome.duration_s, inside=seen)
     message = "seen inside: " + ", ".join(names)
+    if is_private(host.read_or_none("/proc/self/mountinfo") or "", earlier["cvmfs"]["mount_dir"]):
+        message += "; those that are not mounted when a container starts are not: the automounter's mount is private here"
+        return check(IDENTIFIER, "fail", "autofs_not_visible_inside", message, verdict.outcome.duration_s, inside=seen)
     return check(IDENTIFIER, "ok", None, message, verdict.outcome.duration_s, inside=seen)
+
+
+def is_private(mountinfo: str, mount_dir: str) -> bool:
+    """Whether what an automounter mounts in a folder stays unseen in mount namespaces that were made before: the mount is
+    neither shared nor a slave (proc(5), optional fields). A job then meets ELOOP (autofs and Apptainer 1.4.5, run)."""
+    found = False
+    for line in mountinfo.splitlines():
+        fields, _, kind = line.partition(" - ")
+        words = fields.split(" ")
+        if words[4:5] == [mount_dir]:
+            found = kind.startswith("autofs ") and not any(word.startswith(("shared:", "master:")) for word in words[6:])
+    return found
 
 
 def unknown(status: str, reason: str, message: str) -> Check:
