@@ -52,8 +52,20 @@ def draw(figure: Figure) -> bytes:
 
 
 def _lines(figure: Figure) -> Any:  # noqa: ANN401 - pygal has no types
-    chart = pygal.Line(range=(0, 1), value_formatter="{:.0%}".format, dots_size=2, **_options(figure))
+    # A dot takes pygal as long as ten days of a line: they stand at the days that are named, and where a day is alone.
+    few = not any(map(_has_lone_days, figure.series.values()))
+    options = _options(figure) | {"show_only_major_dots": few}
+    chart = pygal.Line(range=(0, 1), value_formatter="{:.0%}".format, dots_size=2, **options)
     return _with_days(chart, figure)
+
+
+def _has_lone_days(values: Sequence[float | None]) -> bool:
+    """Whether a value has none before it and none after it: there is no line through it."""
+    around = [None, *values, None]
+    return any(
+        before is None and value is not None and after is None
+        for before, value, after in zip(around, around[1:], around[2:], strict=False)
+    )
 
 
 def _stacked(figure: Figure) -> Any:  # noqa: ANN401 - pygal has no types

@@ -16,6 +16,7 @@ from site_db.site_reports import SiteReportPart
 from site_db.storable import storable
 from site_db.store import Store
 from site_db.times import microseconds, moment
+from site_db.wording import Count
 
 _CHANGES = tables.changes.c
 _LISTED = 1000
@@ -135,7 +136,7 @@ def _change(row: Row[Any], rules: Rules) -> Change:
     words = {
         "title": found.title if found else row.capability,
         "entry": row.entry,
-        "nodes": row.nodes,
+        "nodes": Count(row.nodes),
         "node": row.hostname,
         "reason": row.reason or "none was given",
     }

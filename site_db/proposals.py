@@ -15,6 +15,7 @@ from site_db.site_reports import SiteReportPart
 from site_db.store import Store
 from site_db.verdicts import NodeGroup, Verdict, answer_of, confidence_of, judge
 from site_db.views import entry_groups
+from site_db.wording import Count
 
 CONFIDENCES = ("low", "medium", "high")
 _EVIDENCE_SHOWN = 5
@@ -90,7 +91,7 @@ def _shared_change(groups: Sequence[NodeGroup], rules: Rules, without: Collectio
         return Derived([], [])
     candidates = [_attributes_of(change, rules) for change in _changes_that_ran(failing)]
     if not candidates:
-        return Derived([], [texts["none_shared"].format(failing=nodes)])
+        return Derived([], [texts["none_shared"].format(failing=Count(nodes))])
     allowed = [change for change in candidates if not set(change) & set(without)]
     refused = [_refusals(change, texts["order"], rules) for change in allowed]
     possible = [change for change, refusals in zip(allowed, refused, strict=True) if not refusals]
@@ -98,9 +99,9 @@ def _shared_change(groups: Sequence[NodeGroup], rules: Rules, without: Collectio
         return Derived([], list(dict.fromkeys(refusal for refusals in refused for refusal in refusals)))
     change = min(possible, key=lambda change: _preference(change, texts["order"]))
     cause = judge_named(texts["capability"], failing, rules).reasons[0].code
-    reason = texts["reason"].format(failing=nodes, cause=cause)
+    reason = texts["reason"].format(failing=Count(nodes), cause=cause)
     if working:
-        reason += " " + texts["untried"].format(working=sum(group.nodes for group in working))
+        reason += " " + texts["untried"].format(working=Count(sum(group.nodes for group in working)))
     confidence = confidence_of(nodes, nodes, sum(group.nodes for group in groups), rules)
     proposals = [_proposal(name, value, reason, confidence, failing, rules) for name, value in sorted(change.items())]
     return Derived(proposals, [])
@@ -137,8 +138,8 @@ def _gpu_slots(groups: Sequence[NodeGroup], rules: Rules) -> Derived:
     for group in working:
         counts[find(group.profile, steps(texts["count"]))] += group.nodes
     words = _words(verdict) | {
-        "count": next(iter(counts)),
-        "counts": ", ".join(f"{_count(count)} (on {nodes} node(s))" for count, nodes in counts.most_common()),
+        "count": Count(next(iter(counts)) or 0),
+        "counts": ", ".join(f"{_count(count)} (on {Count(nodes):node})" for count, nodes in counts.most_common()),
         "without": without,
     }
     if without or (verdict.share or 0) < texts["least_share"]:
@@ -222,10 +223,10 @@ def _proposal(
 
 def _words(verdict: Verdict) -> dict[str, Any]:
     return {
-        "measured": verdict.nodes_measured,
-        "yes": verdict.nodes_yes,
-        "no": verdict.nodes_no,
-        "nodes": verdict.nodes,
+        "measured": Count(verdict.nodes_measured),
+        "yes": Count(verdict.nodes_yes),
+        "no": Count(verdict.nodes_no),
+        "nodes": Count(verdict.nodes),
         "cause": _cause(verdict),
     }
 

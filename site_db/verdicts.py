@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from site_db.rules import Capability, Rules, find
+from site_db.wording import Count
 
 Answer = Literal["yes", "no", "mixed", "unknown"]
 
@@ -231,8 +232,8 @@ def _sentence(title: str, tally: Tally, rules: Rules) -> str:
         "yes": tally.nodes["yes"],
         "no": tally.nodes["no"],
         "unknown": unknown,
-        "measured": tally.measured,
-        "nodes": tally.measured + unknown,
+        "measured": Count(tally.measured),
+        "nodes": Count(tally.measured + unknown),
         "reason": cause,
         "window_days": rules.window_days,
     }

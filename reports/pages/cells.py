@@ -1,6 +1,6 @@
 """Cells as most tables have them: names with links, counts, shares, times with their age."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from reports.answers import age
@@ -31,6 +31,12 @@ def text(value: str | None, kind: str = "") -> Cell:
 def count(number: int | None, kind: str = "") -> Cell:
     """A whole number with thousands apart."""
     return Cell(number, UNKNOWN if number is None else f"{number:,}", kind)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names in a sentence; of many the first, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names) if rest <= 1 else f"{', '.join(names[:most])} and {rest} more"
 
 
 def so_many_nodes(number: int) -> str:

@@ -1,6 +1,6 @@
 """What pages are made from: the store, the time, the answers that are kept, the collector's own figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from reports.pages.kept import Kept
 from site_db import views
 from site_db.changes_views import ChangeList, Wanted, list_changes
-from site_db.configuration.drift import Drift, check_drift
+from site_db.configuration.drift import Drift, Finding, check_drift
 from site_db.rules import Rules, default_rules
 from site_db.site_labels import Labels, entry_labels, site_labels
 from site_db.site_reports import EntrySummary, SiteList, SiteSummary
@@ -17,7 +17,6 @@ from site_db.store import Store
 
 Summary = TypeVar("Summary", SiteSummary, EntrySummary)
 
-NOTHING_YET = "No report is stored yet. Send one: singularity-probe run | site-db ingest -"
 # The capabilities of the matrices, with titles that fit above a narrow column.
 MATRIX = {
     "singularity": "Singularity",
@@ -77,6 +76,17 @@ class Centre:
     def drift(self) -> Drift:
         """Where configuration and measurement disagree."""
         return self.kept.ask("drift", lambda: check_drift(self.store, self.now()))
+
+    def findings(self, entry: str) -> Sequence[Finding]:
+        """Where they disagree about one entry."""
+
+        def question() -> dict[str, list[Finding]]:
+            found: dict[str, list[Finding]] = {}
+            for item in self.drift().findings:
+                found.setdefault(item.entry, []).append(item)
+            return found
+
+        return self.kept.ask("findings", question).get(entry, ())
 
     def changes(self, wanted: Wanted) -> ChangeList:
         """What was lost and gained."""

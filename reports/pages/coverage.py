@@ -1,9 +1,9 @@
 """How far the tests of images reach."""
 
-from reports.pages import cells, images
+from reports.pages import beginning, cells, images
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre
-from reports.pages.model import Cell, Choice, Column, Facts, Form, Grid, Page
+from reports.pages.model import Block, Cell, Choice, Column, Facts, Form, Grid, Page
 from site_db.images.views import ImageList, Listing
 
 
@@ -37,10 +37,10 @@ def coverage(centre: Centre, asked: Asked) -> Page:
         ],
         "Filter",
     )
-    empty = "No image fits." if found.images else images.NO_IMAGE
-    grid = Grid("coverage", "Coverage of image tests", columns, rows, True, empty)
+    grid = Grid("coverage", "Images", columns, rows, True, "No image fits." if found.images else "No image yet.")
+    blocks: list[Block] = [facts, form, grid] if found.images else [beginning.first_image(), grid]
     lead = ["On how many nodes and sites images were tried; what was not tried is predicted from what is known of both."]
-    return Page("Coverage of image tests", "coverage", found.generated_at, [facts, form, grid], lead)
+    return Page("Coverage of image tests", "coverage", found.generated_at, blocks, lead)
 
 
 def _row(item: Listing, sites: int, found: ImageList) -> list[Cell]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from reports.pages import cells, proposing
+from reports.pages import beginning, cells, proposing
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre
 from reports.pages.model import UNKNOWN, Block, Cell, Choice, Column, Facts, Form, Grid, Page, Target
@@ -42,10 +42,13 @@ def drift(centre: Centre, asked: Asked) -> Page:
         ("Measured", cells.count(found.entries_measured)),
         *((f"{name.capitalize()}s", cells.count(counts[name])) for name in reversed(SEVERITIES)),
     ]
-    empty = "No finding fits." if found.findings else "Nothing disagrees, or no configuration is imported yet."
+    empty = "No finding fits." if found.findings else "Nothing disagrees."
     grid = Grid("drift", "Findings", _columns(), rows, True, empty)
     lead = ["Where the factories' configuration and what was measured on worker nodes disagree."]
-    return Page("Drift", "drift", found.generated_at, [Facts("", facts), form, grid], lead)
+    blocks: list[Block] = [Facts("", facts), form, grid]
+    if not found.entries_enabled:
+        blocks = [beginning.first_configuration(), grid]
+    return Page("Drift", "drift", found.generated_at, blocks, lead)
 
 
 def _all_rows(centre: Centre) -> tuple[Drift, list[tuple[Finding, list[Cell]]]]:
@@ -58,12 +61,12 @@ def _columns() -> list[Column]:
         Column("entry", "Entry"),
         Column("severity", "Severity"),
         Column("site", "Site"),
-        Column("attribute", "Attribute"),
-        Column("configured", "Configured"),
+        Column("finding", "Finding"),
         Column("nodes", "Nodes", "that show it", numeric=True),
         Column("measured", "Measured", "nodes that could tell", numeric=True),
         Column("confidence", "Confidence"),
-        Column("finding", "Finding"),
+        Column("attribute", "Attribute"),
+        Column("configured", "Configured"),
     ]
 
 
@@ -72,12 +75,12 @@ def _row(item: Finding) -> list[Cell]:
         cells.name(item.entry, "drift_of"),
         Cell(item.severity, item.severity, proposing.SEVERITY_KINDS[item.severity]),
         Cell(item.site, UNKNOWN) if item.site is None else cells.name(item.site, "site"),
-        cells.text(item.attribute),
-        cells.text(item.configured),
+        cells.text(item.sentence),
         cells.count(item.nodes_affected),
         cells.count(item.nodes_measured),
         cells.text(item.confidence),
-        cells.text(item.sentence),
+        cells.text(item.attribute),
+        cells.text(item.configured),
     ]
 
 
@@ -88,7 +91,7 @@ def drift_of(centre: Centre, asked: Asked, name: str) -> Page:
         if not configured:
             raise UnknownName("configured entry", name, [item.entry.name for item in read_catalogue(connection, ())])
     found = centre.drift()
-    of_entry = [item for item in found.findings if item.entry == name]
+    of_entry = centre.findings(name)
     blocks: list[Block] = [*proposing.findings(of_entry)]
     confidence = asked.one_of("confidence", CONFIDENCES, _USUAL_CONFIDENCE)
     options = [(word, f"{word} or more") for word in CONFIDENCES]

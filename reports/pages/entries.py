@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.pages import cells, matrix, proposing, told
+from reports.pages import beginning, cells, matrix, proposing, told
 from reports.pages.asked import Asked
-from reports.pages.centre import NOTHING_YET, Centre, Entries
+from reports.pages.centre import Centre, Entries
 from reports.pages.model import UNKNOWN, Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
 from site_db import views
 from site_db.changes_views import Wanted
@@ -37,8 +37,10 @@ def entries(centre: Centre, asked: Asked) -> Page:
         Column("factory", "Factory"),
     ]
     form = matrix.filters(labels.values(), "part of an entry's, site's or resource's name")
-    grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits." if found.entries else NOTHING_YET)
-    return Page("Entries", "entries", found.generated_at, [form, grid])
+    grid = Grid("entries", "Entries by capability", columns, rows, True, "No entry fits." if found.entries else "No entry yet.")
+    lead = ["What worker nodes can do, by the factory's entry through which they were reached."]
+    blocks: list[Block] = [form, grid] if found.entries else [beginning.first_report(), grid]
+    return Page("Entries", "entries", found.generated_at, blocks, lead)
 
 
 def _all_rows(centre: Centre) -> tuple[Entries, list[tuple[EntrySummary, list[Cell]]]]:
@@ -68,7 +70,7 @@ def entry(centre: Centre, asked: Asked, name: str) -> Page:
         blocks += _why(views.why(centre.store, full_name, capability, centre.now()))
     blocks += [
         told.troubles(found.verdicts),
-        *proposing.findings([item for item in centre.drift().findings if item.entry == found.name]),
+        *proposing.findings(centre.findings(found.name)),
         *proposing.proposals(centre, full_name, configured),
         told.capabilities(found.verdicts, here),
         *([_configuration(configured)] if configured else []),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reports.pages import cells, told
+from reports.pages import beginning, cells, told
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre
 from reports.pages.model import Block, Cell, Choice, Column, Facts, Form, Grid, Group, Notice, Page, Point, Target
@@ -13,7 +13,6 @@ from site_db.images.views import ImageList, ImageMatch, Listing
 from site_db.reasons import explain_reason
 from site_db.rules import default_rules
 
-NO_IMAGE = "No image is known yet. Begin with: site-db images import FILE"
 _ALL = Cell(None, "Images", "", Target("images"))
 
 
@@ -39,10 +38,8 @@ def images(centre: Centre, asked: Asked) -> Page:
         Column("ran", "Ran on", "nodes", numeric=True),
     ]
     form = Form([Choice("q", "Name contains", hint="part of a reference or name")], "Filter")
-    blocks: list[Block] = [
-        form,
-        Grid("images", "Images", columns, rows, True, "No image fits." if found.images else NO_IMAGE),
-    ]
+    grid = Grid("images", "Images", columns, rows, True, "No image fits." if found.images else "No image yet.")
+    blocks: list[Block] = [form, grid] if found.images else [beginning.first_image(), grid]
     if found.patterns:
         patterns = [
             [cells.text(item.name), cells.text(item.reference), cells.text(item.catalogue), cells.count(item.known)]

@@ -28,7 +28,7 @@ _COST_FACTOR = 20
 _CHEAP_S = 0.02
 _MOST_ANSWERS = 256
 # What takes so long to make holds tens of thousands of objects.
-_LARGE_FROM_S = 0.2
+_LARGE_FROM_S = 0.1
 # SQLite gives Python's lock away for every row, and who computes beside gives it back after this time (Python's own
 # choice is 5 ms): with it a page of hundreds of rows waits for seconds while an answer is made anew.
 _SWITCH_S = 0.0005

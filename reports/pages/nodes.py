@@ -7,10 +7,10 @@ from uuid import UUID
 
 import orjson
 
-from reports.pages import cells, told
+from reports.pages import beginning, cells, told
 from reports.pages.arranging import MOST_ROWS, ROWS_A_PAGE
 from reports.pages.asked import Asked
-from reports.pages.centre import NOTHING_YET, Centre
+from reports.pages.centre import Centre
 from reports.pages.model import (
     UNKNOWN,
     Block,
@@ -68,11 +68,13 @@ def nodes(centre: Centre, asked: Asked) -> Page:
         Column("newest", "Last report (UTC)"),
     ]
     caption = f"Nodes whose name begins with {begin}" if begin else "Nodes by machine id"
-    empty = "No node's name begins so; a machine id goes behind nodes/ in the address." if begin else NOTHING_YET
+    empty = "No node's name begins so; a machine id goes behind nodes/ in the address." if begin else "No node yet."
     blocks: list[Block] = [
         Form([Choice("begins", "Host name begins with", hint="for example wn17")], "Find"),
         Grid("nodes", caption, columns, rows, True, empty),
     ]
+    if not (rows or begin or after):
+        blocks[0] = beginning.first_report()
     if found.next:
         query = (("after", found.next), *([("rows", str(most))] if asked.text("rows") else []))
         blocks.append(Group("more", "", [], more=Cell(None, "The nodes that follow", "", Target("nodes", None, query))))

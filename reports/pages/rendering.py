@@ -17,7 +17,7 @@ from reports.pages.arranging import arrange, in_order
 from reports.pages.asked import Asked, WrongQuestion
 from reports.pages.links import NAVIGATION, Links
 from reports.pages.model import UNKNOWN, Figure, Grid, Page, Target
-from reports.pages.table_rows import html_rows
+from reports.pages.table_rows import breakable, html_rows
 from reports.plots import height_of
 from reports.safe_text import csv_cell, printable
 from reports.version import VERSION
@@ -132,7 +132,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(plot_target=plot_target, plot_height=height_of)
+    environment.globals.update(plot_target=plot_target, plot_height=height_of, breakable=breakable)
     return environment
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from reports.pages import cells, matrix, told, trends
+from reports.pages import beginning, cells, matrix, told, trends
 from reports.pages.asked import Asked
-from reports.pages.centre import NOTHING_YET, Centre
+from reports.pages.centre import Centre
 from reports.pages.model import Block, Cell, Column, Facts, Grid, Group, Notice, Page, Point, Target
 from site_db import views
 from site_db.changes_views import Change, Wanted
@@ -16,6 +16,7 @@ from site_db.site_reports import SiteList, SiteReport, SiteSummary
 
 _RECENT = timedelta(days=7)
 _CHANGES_SHOWN = 6
+_TITLES_SHOWN = 4
 _NO_LABELS = Labels()
 
 
@@ -27,6 +28,8 @@ def overview(centre: Centre, asked: Asked) -> Page:
     blocks: list[Block] = [_summary(found), _this_week(centre)]
     if found.sites:
         blocks.append(matrix.filters(labels.values(), "part of a site's name"))
+    else:
+        blocks = [beginning.first_report()]
     blocks.append(_grid(rows, found))
     lead = [f"What worker nodes that reported in the last {found.window_days} days can do."]
     return Page("Containers by site", "sites", found.generated_at, blocks, lead)
@@ -73,8 +76,11 @@ def _notice(group: Sequence[Change], now: datetime) -> Notice:
     first = group[0]
     title = Cell(None, f"{first.entry} {first.direction}", "", Target("entry", f"{first.entry}@{first.factory}"))
     points = [
-        Point("", ", ".join(change.title for change in group)),
-        Point("Since", f"{cells.when(first.since, now).note}, on {first.nodes:,} nodes, first on {first.first_node}"),
+        Point("", cells.listed([change.title for change in group], _TITLES_SHOWN)),
+        Point(
+            "Since",
+            f"{cells.when(first.since, now).note}, on {cells.so_many_nodes(first.nodes)}, first on {first.first_node}",
+        ),
         *([Point("Because", told.titled(explain_reason(first.reason)))] if first.reason else []),
     ]
     return Notice(title, points, "no" if first.direction == "lost" else "yes")
@@ -98,7 +104,7 @@ def _grid(rows: Sequence[Sequence[Cell]], found: SiteList) -> Grid:
         *matrix.columns(),
         Column("newest", "Last report (UTC)"),
     ]
-    empty = "No site fits." if found.sites else NOTHING_YET
+    empty = "No site fits." if found.sites else "No site yet."
     return Grid("sites", "Sites by capability", columns, rows, True, empty)
 
 

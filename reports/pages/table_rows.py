@@ -4,6 +4,7 @@ Written here, because Jinja's macros took three quarters of a page's time for th
 here for every text: characters that do not print become visible (`printable`), and markup is escaped.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,6 +16,9 @@ from reports.safe_text import printable
 
 _LONG = 32
 _VALUE_LENGTH = 64
+_NAMES = frozenset({"name", "code"})
+# Where a name may go on in the next line: after what joins its parts. Escapes (&lt;) have none of these.
+_JOINTS = re.compile(r"(?<=[_./@:])(?=[^\W\d])")
 
 
 def html_rows(rows: Sequence[Sequence[Cell]], columns: Sequence[Column], links: Links) -> Markup:
@@ -38,7 +42,7 @@ def _cell(cell: Cell, tag: str, numeric: bool, links: Links) -> str:
         opening += f' class="{_repeated(kinds.strip())}"'
     if value is not None and (told := str(value)) != text:
         opening += f' data-v="{_repeated(told[:_VALUE_LENGTH])}"'
-    shown = _repeated(text)
+    shown = _breakable(text) if kind in _NAMES else _repeated(text)
     address = links.to(link) if link else None
     if address:
         shown = f'<a href="{_safe(address)}">{shown}</a>'
@@ -47,9 +51,19 @@ def _cell(cell: Cell, tag: str, numeric: bool, links: Links) -> str:
     return f"{opening}>{shown}</{tag}>"
 
 
+def breakable(text: str) -> Markup:
+    """A name as HTML that breaks between its parts rather than in the middle of one."""
+    return Markup(_breakable(text))  # noqa: S704 - it is escaped
+
+
 def _safe(text: str) -> str:
     return str(escape(printable(text)))
 
 
 # Most cells say what others say, too: yes, 0, 3 h ago. Cells are cut to some hundred characters, so little is kept.
 _repeated = lru_cache(maxsize=8192)(_safe)
+
+
+@lru_cache(maxsize=8192)
+def _breakable(text: str) -> str:
+    return _JOINTS.sub("<wbr>", _safe(text))

@@ -16,6 +16,7 @@ from site_db.verdicts import Verdict
 ABSENT = frozenset({"gpu_none", "setuid_not_installed", "not_requested", "not_applicable", "cvmfs_not_mounted"})
 _KINDS_SHOWN = 20
 _IMAGES_SHOWN = 100
+_TITLES_SHOWN = 5
 _NONE_GIVEN = "no reason was given"
 
 
@@ -48,8 +49,9 @@ def _trouble(code: str | None, affected: Sequence[tuple[Verdict, int]]) -> Notic
     of_nodes = max(verdict.nodes for verdict, _ in affected)
     link = Target("reason", code) if code else None
     title = Cell(code, titled(reason), "", link, code if code and reason.title else "")
-    places = Point("On", f"{nodes:,} of {of_nodes:,} nodes: {', '.join(verdict.title for verdict, _ in affected)}")
-    return Notice(title, [places, *remedies(reason)], "no" if nodes == of_nodes else "mixed")
+    places = Point("On", f"{nodes:,} of {cells.so_many_nodes(of_nodes)}")
+    fails = Point("Fails", cells.listed([verdict.title for verdict, _ in affected], _TITLES_SHOWN))
+    return Notice(title, [places, fails, *remedies(reason)], "no" if nodes == of_nodes else "mixed")
 
 
 def capabilities(verdicts: Sequence[Verdict], why: Target | None = None) -> Grid:
@@ -151,7 +153,7 @@ def changes(found: Sequence[Change], now: datetime, main: bool = False) -> Grid:
         [
             cells.when(item.since, now),
             Cell(item.direction, item.direction, _DIRECTIONS.get(item.direction, "")),
-            Cell(", ".join(one.capability for one in group), ", ".join(one.title for one in group)),
+            Cell(", ".join(one.capability for one in group), cells.listed([one.title for one in group], _TITLES_SHOWN)),
             cells.entry(item.entry, item.factory),
             cells.name(item.site, "site"),
             cells.count(item.nodes),

@@ -24,6 +24,7 @@ from site_db.storable import storable
 from site_db.store import Store
 from site_db.times import microseconds
 from site_db.verdicts import NodeGroup, answer_of, confidence_of
+from site_db.wording import Count
 
 _EVIDENCE_SHOWN = 5
 _NONE = "none"
@@ -120,7 +121,7 @@ def find_drift(
             continue
         told_words = _Words(
             {**words, "attribute": rule.attribute, "value": value or "", "entry": item.entry.name}
-            | {"nodes": nodes, "measured": base, "share": f"{nodes / base:.0%}", "seen": seen}
+            | {"nodes": Count(nodes), "measured": Count(base), "share": f"{nodes / base:.0%}", "seen": seen}
         )
         finding = Finding(
             rule=rule.name,
