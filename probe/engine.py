@@ -31,7 +31,8 @@ class Detector(NamedTuple):
     imports what the detector needs; it is called while those before it run. ``idle`` gives the findings at once where
     there is nothing to look at, which saves a process; it must touch nothing but the kernel's own /dev, /proc and /sys,
     and may be asked before all that the detector needs is known. ``aside``: it is not on the way to the verdict, and
-    begins when those that are have been imported; they share the processors with it only when they are at work.
+    begins when those that are have been imported; they share the processors with it only when they are at work. ``vital``:
+    who needs it, and does not stand aside, can say nothing without it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Detector(NamedTuple):
     load: Callable[[], object] = lambda: None
     idle: Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]] = lambda *_: None
     aside: bool = False
+    vital: bool = False
 
 
 class Run(NamedTuple):
@@ -83,15 +85,17 @@ def run(
     detectors: List[Detector],
     interrupts: Interrupts,
     progress: Callable[[str, int, int], None],
+    left_out: Optional[Dict[str, Any]] = None,
 ) -> Run:
-    """Run detectors, each as soon as those that it needs have ended; never longer than the deadline."""
+    """Run detectors, each as soon as those that it needs have ended; never longer than the deadline. ``left_out`` is what they
+    get for the data of those that do not run."""
     kernel.adopt_orphans()
     workers.remember_stuck()
     deadline = time.monotonic() + max(settings.deadline_s - reserve(settings), 0.5)
     host.ends_at = deadline
     by_name = {detector.name: detector for detector in detectors}
     pool = workers.Pool(wake=interrupts.descriptor)
-    schedule = _Schedule(pool, detectors, deadline, host, settings)
+    schedule = _Schedule(pool, detectors, deadline, host, settings, left_out or {})
     schedule.start_ready()
     chores = [detector.load for detector in schedule.waiting]
     for name, result in pool.wait(deadline, [*chores, schedule.start_all, _load_report]):
@@ -121,9 +125,16 @@ class _Schedule:
     """Which detectors wait still, and what was found."""
 
     def __init__(
-        self, pool: workers.Pool, detectors: List[Detector], deadline: float, host: Host, settings: Settings
+        self,
+        pool: workers.Pool,
+        detectors: List[Detector],
+        deadline: float,
+        host: Host,
+        settings: Settings,
+        left_out: Dict[str, Any],
     ) -> None:
         self._pool, self._deadline, self._host, self._settings = pool, deadline, host, settings
+        self._left_out = left_out
         self._names = {detector.name for detector in detectors}
         self._holds_back = True
         self.waiting = list(detectors)
@@ -168,7 +179,8 @@ class _Schedule:
         return idle is not None
 
     def _earlier(self, detector: Detector) -> Dict[str, Any]:
-        return {name: self.findings[name]["data"] for name in detector.needs if name in self.findings}
+        known = dict(self._left_out, **{name: self.findings[name]["data"] for name in self.findings})
+        return {name: known[name] for name in detector.needs if name in known}
 
 
 def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Findings:
@@ -188,7 +200,10 @@ def _settle(detector: Detector, result: workers.Result, interrupted: bool) -> Fi
 
 
 def selected(detectors: List[Detector], only: List[str], skip: List[str]) -> Tuple[List[Detector], Optional[str]]:
-    """The detectors that a run is asked for, with those that they need, and the first name that none has."""
+    """The detectors that a run is asked for, with those that they need, and the first name that none has.
+
+    One that is vital takes those on the way to the verdict that need it with it when it is left out.
+    """
     by_name = {detector.name: detector for detector in detectors}
     for name in list(only) + list(skip):
         if name not in by_name:
@@ -197,4 +212,9 @@ def selected(detectors: List[Detector], only: List[str], skip: List[str]) -> Tup
     for detector in reversed(detectors):  # the registry lists needs first
         if detector.name in wanted:
             wanted |= {name for name in detector.needs if name not in skip}
+    lost = {name for name in skip if by_name[name].vital}
+    for detector in detectors:
+        if lost.intersection(detector.needs) and not detector.aside:
+            wanted.discard(detector.name)
+            lost |= {detector.name} if detector.vital else set()
     return [detector for detector in detectors if detector.name in wanted], None

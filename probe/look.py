@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 from probe.messages import say, to_stderr
 
 CLEANUP_LIMIT_S = 1.0
+NOT_ASKED = "left out by --only or --skip"
 
 
 class Looked(NamedTuple):
@@ -31,8 +32,15 @@ def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] 
     from probe.registry import DETECTORS
     from probe.settings import WrongUse
 
+    left_out = {}
     if names is None:
         detectors, wrong = engine.selected(DETECTORS, settings.only, settings.skip)
+        lacking = {name for detector in detectors for name in detector.needs} - {detector.name for detector in detectors}
+        left_out = {
+            detector.name: detector.unknown("skipped", "not_requested", NOT_ASKED)
+            for detector in DETECTORS
+            if detector.name in lacking
+        }
     else:
         detectors, wrong = [detector for detector in DETECTORS if detector.name in names], None
     if wrong is not None:
@@ -46,7 +54,7 @@ def look(settings: Any, names: Optional[List[str]] = None, later: Sequence[str] 
     host = Host()
     began, started = time.time(), time.monotonic()
     with engine.Interrupts() as interrupts:
-        run = engine.run(host, settings, detectors, interrupts, _progress)
+        run = engine.run(host, settings, detectors, interrupts, _progress, left_out)
         run = run._replace(findings=_without_secrets(settings, run.findings))
         looked = Looked(run, began, time.monotonic() - started, host)
         with _CleaningUp(run, host, settings):

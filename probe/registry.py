@@ -69,7 +69,12 @@ Idle = Callable[[Host, Settings, Dict[str, Any]], Optional[Findings]]
 
 
 def _row(
-    name: str, module: str, needs: Tuple[str, ...] = (), idle: Idle = lambda *_: None, aside: bool = False
+    name: str,
+    module: str,
+    needs: Tuple[str, ...] = (),
+    idle: Idle = lambda *_: None,
+    aside: bool = False,
+    vital: bool = False,
 ) -> Detector:
     def detect(*arguments: Any) -> Iterator[Any]:
         return _module(module).detect(*arguments)  # type: ignore[no-any-return]  # each detector's own function
@@ -77,13 +82,13 @@ def _row(
     unknown: Callable[..., Any] = lambda *arguments: _module(module).unknown(*arguments)  # noqa: E731  as short as it is
     # Those on the way to the verdict are imported here while others run; the rest in their own children, side by side.
     load = (lambda: _module(module)) if name in ON_THE_WAY else (lambda: None)
-    return Detector(name, detect, unknown, needs, load, idle, aside)
+    return Detector(name, detect, unknown, needs, load, idle, aside, vital)
 
 
 DETECTORS = [
-    _row("scratch", "scratch"),
-    _row("places", "places"),
-    _row("runtimes", "runtimes", ("places", "scratch")),
+    _row("scratch", "scratch", vital=True),
+    _row("places", "places", vital=True),
+    _row("runtimes", "runtimes", ("places", "scratch"), vital=True),
     _row("work_folder", "work_folder", ("scratch",), _made_already),
     _row("first_start", "first_start", ("places", "scratch", "work_folder")),
     _row("namespaces", "namespaces", aside=True),
@@ -92,7 +97,7 @@ DETECTORS = [
     _row("gpus", "gpus", idle=_no_gpu, aside=True),
     _row("network", "network", idle=_no_targets, aside=True),
     _row("credentials", "credentials", idle=_no_credentials, aside=True),
-    _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces", "first_start")),
+    _row("singularity", "singularity", ("runtimes", "scratch", "work_folder", "namespaces", "first_start"), vital=True),
     _row("cvmfs_inside", "cvmfs_inside", ("scratch", "work_folder", "cvmfs", "singularity"), _no_cvmfs),
     _row("images", "images", ("scratch", "work_folder", "cvmfs", "singularity"), _no_images),
     _row("gpu_container", "gpu_container", ("scratch", "work_folder", "gpus", "singularity", "images"), _no_gpu_to_try),

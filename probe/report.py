@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from probe.engine import Detector, Run
 from probe.limits import fit
+from probe.look import NOT_ASKED
 from probe.settings import Settings
 from probe.version import VERSION
 
@@ -20,11 +21,10 @@ SECTIONS = ("host", "namespaces", "runtimes", "singularity", "cvmfs", "images", 
 
 def compose(settings: Settings, detectors: List[Detector], run: Run, began: float, duration_s: float) -> Report:
     """A report from what the detectors found; those that were not asked for say so."""
-    not_asked = "left out by --only or --skip"
     data = {
         detector.name: run.findings[detector.name]["data"]
         if detector.name in run.findings
-        else detector.unknown("skipped", "not_requested", not_asked)
+        else detector.unknown("skipped", "not_requested", NOT_ASKED)
         for detector in detectors
     }
     data["host"]["scratch"] = data["scratch"]["scratch"]

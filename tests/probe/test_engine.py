@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from probe import engine
+from probe import engine, look
 from probe.checks import check
 from probe.engine import Detector
 from probe.host import Host
@@ -63,13 +63,13 @@ def say_nothing(*_):
     return iter(())
 
 
-def run(detectors: list[Detector], deadline_s: float = 20.0) -> dict[str, Any]:
+def run(detectors: list[Detector], deadline_s: float = 20.0, left_out: dict[str, Any] | None = None) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         said: list[Any] = []
         started = time.monotonic()
         with engine.Interrupts() as interrupts:
             found = engine.run(
-                Host({}), settings(deadline_s=deadline_s), detectors, interrupts, lambda *row: said.append(row)
+                Host({}), settings(deadline_s=deadline_s), detectors, interrupts, lambda *row: said.append(row), left_out
             )
         return {**found._asdict(), "progress": said, "took_s": time.monotonic() - started}
 
@@ -247,6 +247,40 @@ TABLE = [detector("a", quick), detector("b", quick), detector("c", quick, "a"), 
 def test_selected_detectors_bring_those_that_they_need(only, skip, names):
     found, wrong = engine.selected(TABLE, only, skip)
     assert ([row.name for row in found], wrong) == (list(names), None)
+
+
+@pytest.mark.parametrize(
+    ("skip", "lost"),
+    [
+        ("places", {"runtimes", "first_start", "singularity", "cvmfs_inside", "images", "gpu_container"}),
+        ("scratch", {"runtimes", "work_folder", "first_start", "singularity", "cvmfs_inside", "images", "gpu_container"}),
+        ("runtimes", {"singularity", "cvmfs_inside", "images", "gpu_container"}),
+        ("singularity", {"cvmfs_inside", "images", "gpu_container"}),
+        ("namespaces", set()),
+        ("first_start", set()),
+        ("cvmfs", set()),
+    ],
+)
+def test_what_is_vital_takes_with_it_what_says_nothing_without_it(skip, lost):
+    from probe.registry import DETECTORS
+
+    found, _ = engine.selected(DETECTORS, [], [skip])
+    assert {row.name for row in DETECTORS} - {row.name for row in found} == {skip, *lost}
+
+
+def test_what_does_not_run_is_unknown_to_those_that_need_it():
+    found = run([detector("b", quick, "a", "z")], left_out={"a": "nothing", "c": 1})
+    assert found["findings"]["b"]["data"] == {"earlier": {"a": "nothing"}}
+
+
+@pytest.mark.parametrize("skip", ["namespaces", "cvmfs", "gpus", "images", "singularity", "scratch", "places", "runtimes"])
+def test_nothing_fails_for_what_was_left_out(tmp_path, monkeypatch, skip):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    given = settings(skip=[skip], singularity=None, images=[str(tmp_path)])
+    report = in_a_child(lambda: look.report_of_node(given))
+    assert [row["id"] for row in report["checks"] if row["reason"] == "probe_error"] == []
+    decided = skip not in ("singularity", "scratch", "places", "runtimes")
+    assert report["singularity"]["usable"] is (False if decided else None)
 
 
 @pytest.mark.parametrize(("only", "skip", "wrong"), [(["x"], [], "x"), ([], ["y"], "y"), (["a", "z"], ["y"], "z")])
