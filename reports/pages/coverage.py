@@ -12,9 +12,10 @@ def coverage(centre: Centre, asked: Asked) -> Page:
     found = images.listed(centre)
     sites = len(centre.sites().sites)
     wanted, tested = asked.text("q").casefold(), asked.one_of("tested", ("yes", "no"))
+    in_order = sorted(found.images, key=lambda item: -item.coverage.nodes if item.coverage else 0)
     rows = [
         _row(item, sites, found)
-        for item in found.images
+        for item in in_order
         if wanted in item.image.casefold() and tested in ("", "yes" if item.coverage else "no")
     ]
     columns = [
