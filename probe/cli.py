@@ -18,6 +18,9 @@ def main(arguments: "Optional[List[str]]" = None) -> int:
 
     single_file.install()
     keep_standard_descriptors()
+    # A daemon that ignores its children's ends hands that on, and how ours ended would be lost. The module signal is slow.
+    signals = __import__("_signal")
+    signals.signal(signals.SIGCHLD, signals.SIG_DFL)
     gc.disable()  # a short life with little garbage; each child would copy what a collection touches
     given = sys.argv[1:] if arguments is None else arguments
     if len(given) == 2 and given[0] not in COMMANDS and not given[0].startswith("-"):

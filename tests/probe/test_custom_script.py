@@ -42,6 +42,18 @@ def test_a_glidein_config_that_is_not_there_ends_well(tmp_path: Path):
     assert "glidein_config: No such file or directory" in ended.stderr
 
 
+def test_whoever_ignores_the_ends_of_children_does_no_harm(tmp_path: Path):
+    (tmp_path / "glidein_config").touch()
+    words = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", words, sys.executable, "-m", "probe", str(tmp_path / "glidein_config"), "main"]
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "runtime_not_found" in ended.stdout
+
+
 def test_a_python_without_its_library_ends_no_glidein(tmp_path: Path):
     (tmp_path / "glidein_config").touch()
     words = 'import sys; sys.modules["json"] = None; from probe.cli import run_program; run_program()'
