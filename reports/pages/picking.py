@@ -1,6 +1,6 @@
 """A small set of images that runs on most nodes, with requirements."""
 
-from reports.pages import cells
+from reports.pages import beginning, cells
 from reports.pages.asked import Asked, WrongQuestion
 from reports.pages.centre import Centre
 from reports.pages.model import Block, Cell, Choice, Column, Facts, Form, Grid, Page
@@ -41,7 +41,7 @@ def pick(centre: Centre, asked: Asked) -> Page:
     )
     caption, nothing = "In this order; each next one adds the most nodes", "None of them is known to run on these nodes."
     chosen = Grid("pick", caption, _columns(), _rows(found.chosen, found), True, nothing)
-    blocks: list[Block] = [form, facts, chosen]
+    blocks: list[Block] = [form, facts, chosen] if found.images else [beginning.first_image(), chosen]
     if found.others:
         blocks.append(Grid("others", "Adds nothing", _columns(), _rows(found.others[:_OTHERS_SHOWN], found)))
     lead = ["A small set of images that covers most nodes. Found greedily: a smaller set may exist."]

@@ -17,6 +17,7 @@ ABSENT = frozenset({"gpu_none", "setuid_not_installed", "not_requested", "not_ap
 _KINDS_SHOWN = 20
 _IMAGES_SHOWN = 100
 _TITLES_SHOWN = 5
+_NO_CHANGE = "No change was seen. One is found when nodes of an entry report otherwise than they did before."
 _NONE_GIVEN = "no reason was given"
 
 
@@ -175,4 +176,4 @@ def changes(found: Sequence[Change], now: datetime, main: bool = False) -> Grid:
         Column("state", "State", "suspected, confirmed, closed (as before again), settled (the new normal)"),
         Column("first_node", "First seen on"),
     ]
-    return Grid("changes", "Changes", columns, rows, main, "No change was seen.")
+    return Grid("changes", "Changes", columns, rows, main, _NO_CHANGE)

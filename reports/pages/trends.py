@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from reports.pages import cells
+from reports.pages import beginning, cells
 from reports.pages.asked import Asked
 from reports.pages.centre import MATRIX, Centre
-from reports.pages.model import Cell, Choice, Column, Figure, Form, Grid, Page
+from reports.pages.model import Block, Cell, Choice, Column, Figure, Form, Grid, Page
 from reports.safe_text import shorten
 from site_db.errors import UnknownName
 from site_db.history import History, read_history
@@ -40,7 +40,9 @@ def trends(centre: Centre, asked: Asked) -> Page:
     figures = [figure(centre, name, asked) for name in FIGURES]
     lead = [f"{site or 'All sites'}, the last {days} days. A node counts under every entry that it was seen under."]
     trail = [cells.name(site, "site")] if site else []
-    return Page("Trends", "trends", centre.now(), [form, *figures], lead, trail=trail)
+    begin = [] if any(figure.series for figure in figures) else [beginning.first_report()]
+    blocks: list[Block] = [form, *begin, *figures]
+    return Page("Trends", "trends", centre.now(), blocks, lead, trail=trail)
 
 
 def shares(centre: Centre, asked: Asked, site: str) -> Figure:

@@ -204,6 +204,23 @@ def test_a_plot_is_a_picture_without_scripts(pages: httpx.Client, name: str):
     assert not [name for name, _ in found.attributes if name.startswith("on") or name.endswith("href")]
 
 
+@pytest.mark.parametrize(
+    ("begin", "found"), [("<script>", ["a" * 32]), ("=HYPER", ["f" * 32]), ("%", []), ("_", []), ("/", [])]
+)
+def test_nodes_are_found_by_the_begin_of_their_name(pages: httpx.Client, begin: str, found: list[str]):
+    rows = pages.get("/nodes", params={"begins": begin, "format": "json"}).json()["rows"]
+    assert [row["machine_id"] for row in rows] == found
+
+
+def test_nodes_come_in_portions(pages: httpx.Client):
+    first = pages.get("/nodes?rows=2").text
+    after = re.search(r'nodes\?(after=\w+&amp;rows=2)"', first)
+    assert after is not None
+    pages_of_nodes = [first, pages.get("/nodes?" + after[1].replace("&amp;", "&")).text]
+    assert [text.count('<th scope="row"') for text in pages_of_nodes] == [2, 2]
+    assert "The nodes that follow" not in pages_of_nodes[1]
+
+
 def test_what_is_no_plot_or_style_is_not_found(pages: httpx.Client):
     assert pages.get("/plots/x.svg").status_code == 404
     assert pages.get("/static/..%2Fcollector.py").status_code == 404
@@ -218,10 +235,18 @@ def test_pages_come_compressed_to_those_who_take_it(pages: httpx.Client):
     assert "content-encoding" not in pages.get("/", headers={"Accept-Encoding": "identity"}).headers
 
 
+FIRST_STEPS = {
+    "singularity-probe run &gt; report.json": ["", "entries", "nodes", "trends"],
+    "site-db entries import FILE": ["drift"],
+    "site-db images import FILE": ["images", "coverage", "pick"],
+}
+
+
 def test_an_empty_centre_says_how_to_begin(client: httpx.Client):
-    assert "No report is stored yet" in client.get("/").text
     for path in PLAIN_PAGES:
         assert client.get(f"/{path}").status_code == 200, path
+    for step, paths in FIRST_STEPS.items():
+        assert [path for path in paths if step not in client.get(f"/{path}").text] == []
 
 
 def test_a_page_loads_nothing_from_elsewhere(client: httpx.Client):
