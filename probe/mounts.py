@@ -53,6 +53,12 @@ def is_local(mounts: List[Mount], path: str) -> bool:
     return mount is not None and mount["type"] in LOCAL_TYPES
 
 
+def is_mounted_by_touch(mounts: List[Mount], path: str) -> bool:
+    """Whether an automounter mounts what a path lies on when it is touched."""
+    mount = holding(mounts, path)
+    return mount is not None and mount["type"] == "autofs" and mount["point"] != path
+
+
 def covering_proc(mounts: List[Mount]) -> Dict[str, Any]:
     """What covers parts of /proc (an outer container's masks) and the hidepid option."""
     points = [mount["point"] for mount in mounts if mount["point"].startswith("/proc/")]

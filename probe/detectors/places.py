@@ -215,11 +215,10 @@ def _automounted(host: Host, groups: Dict[str, List[Place]]) -> List[str]:
     text = host.read_or_none("/proc/self/mountinfo") or ""
     if " - autofs " not in text:
         return []
-    from probe.mounts import holding, parse_mountinfo
+    from probe.mounts import is_mounted_by_touch, parse_mountinfo
 
     table = parse_mountinfo(text)
-    found = {name: holding(table, _folder(group[0])) or {} for name, group in groups.items()}
-    return [name for name, mount in found.items() if mount.get("type") == "autofs"]
+    return [name for name, group in groups.items() if is_mounted_by_touch(table, _folder(group[0]))]
 
 
 def _folder(place: Place) -> str:

@@ -13,11 +13,13 @@ from probe.checks import Check, check
 from probe.detectors import work_folder
 from probe.engine import Findings
 from probe.host import Host, cut_short
-from probe.mounts import holding, is_local, parse_mountinfo
+from probe.mounts import holding, is_local, is_mounted_by_touch, parse_mountinfo
 from probe.settings import Settings
 from probe.workers import Result
 
 LIMIT_S = 4.0
+# Where an automounter has something to mount first: a home, or scratch space.
+MOUNT_LIMIT_S = 10.0
 WORK = "scratch.work"
 # Enough to meet a quota or a full disk, little enough for a slow one.
 TRIAL_BYTES = 256 * 1024
@@ -227,7 +229,8 @@ def _visit_all(
             first.append(path)
         else:
             later.append((leader, path))
-    limit_s = host.limit(LIMIT_S, 0.3)
+    mounting = any(is_mounted_by_touch(table, path) for path in everything)
+    limit_s = host.limit(MOUNT_LIMIT_S if mounting else LIMIT_S, 0.3)
     made: Dict[str, Any] = {}
 
     def visits(names: List[str]) -> Dict[str, Result]:

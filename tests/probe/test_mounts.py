@@ -88,6 +88,13 @@ def test_the_later_of_two_mounts_at_one_place_covers_the_earlier():
     assert (mounts.holding(TABLE, "/data/x") or {})["type"] == "lustre"
 
 
+@pytest.mark.parametrize(
+    ("path", "mounts_it"), [("/cvmfs", False), ("/cvmfs/a.example/x", False), ("/cvmfs/b.example/x", True), ("/tmp", False)]
+)
+def test_what_an_automounter_mounts_when_it_is_touched(path: str, mounts_it: bool):
+    assert mounts.is_mounted_by_touch(TABLE, path) == mounts_it
+
+
 def test_without_a_table_nothing_is_taken_for_local():
     assert mounts.holding([], "/tmp") is None
     assert not mounts.is_local([], "/tmp")

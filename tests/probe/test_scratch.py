@@ -10,7 +10,7 @@ import pytest
 
 from probe.detectors import scratch
 from probe.host import Host
-from tests.probe.samples import settings
+from tests.probe.samples import done, settings
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,25 @@ def test_a_bind_or_a_storage_folder_that_hangs_is_named(tmp_path, monkeypatch):
         (f"host.binds.{path}", "timeout", "bind_hung") for path in ("/hung/bind", "/hung/bind/too", "/hung/storage")
     ]
     assert data["storage"] == []
+
+
+AUTOFS = "30 1 0:50 / {} rw - autofs auto rw,fd=6,pgrp=812,timeout=300,minproto=5,maxproto=5,indirect\n"
+
+
+@pytest.mark.parametrize(("point", "limit_s"), [("/home", 10.0), ("/cvmfs", 4.0), ("/other", 4.0)])
+def test_a_home_that_is_mounted_by_being_looked_at_has_the_time_that_it_takes(tmp_path, monkeypatch, point, limit_s):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n" + AUTOFS.format(point))
+    limits_s = set()
+
+    def attempt_all(_host: Host, limit_s: float, calls: dict[str, object], *_: object) -> dict[str, object]:
+        limits_s.add(limit_s)
+        return dict.fromkeys(calls, done({}))
+
+    monkeypatch.setattr(Host, "attempt_together", attempt_all)
+    monkeypatch.setattr(Host, "attempt_all", attempt_all)
+    list(scratch.detect(Host({"HOME": "/home/somebody"}, str(tmp_path)), settings(), {}))
+    assert limits_s == {limit_s}
 
 
 @pytest.mark.parametrize(("wanted_s", "hung"), [(0.3, True), (60.0, False)])
