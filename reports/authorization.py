@@ -58,12 +58,15 @@ class Anyone:
         return submission
 
 
+_ANYONE = Anyone()
+
+
 class OpenAuthorizer:
     """The open mode: for loopback, or behind a proxy that authenticates. An Authorization header is not looked at."""
 
     async def sender(self, caller: Caller) -> Sender:  # noqa: ARG002 - the protocol's shape
         """Anyone may send."""
-        return Anyone()
+        return _ANYONE
 
     async def reader(self, caller: Caller) -> None:
         """Anyone may read."""

@@ -23,7 +23,8 @@ from reports.awaiting import Awaiting
 from reports.batches import Bodies, Checked
 from reports.contract import Problem
 from reports.disk import Disk
-from reports.gate import LineResult, Outcome, Work
+from reports.gate import Outcome
+from reports.gate_child import LineResult, Work
 from reports.intake import Rejected
 from reports.metrics import Metrics
 from reports.problems import HttpProblem
@@ -31,6 +32,7 @@ from reports.rates import Rates
 from reports.reading import Line
 from reports.safe_text import printable
 from reports.settings import Settings
+from reports.singles import Found
 from site_db.errors import Busy, SiteDbError
 from site_db.store import Submission
 
@@ -58,10 +60,13 @@ class Accepting(Protocol):
 
 
 class Checking(Protocol):
-    """What checks large batches and keeps them: reports.gate.Gate."""
+    """What checks large batches and small reports, and keeps them: reports.gate.Gate."""
 
     def check(self, work: Work) -> Outcome:
         """Check a batch and make what is good of it durable. Blocks. Raises Busy, DatabaseUnavailable."""
+
+    def submit(self, work: Work) -> "Future[Found]":
+        """Queue a single report: its id with "new" or "known", None for what is not plainly a report. Raises Busy."""
 
 
 class Receiver:
@@ -113,6 +118,12 @@ class Receiver:
             size = body.tell()
             body.seek(0)
             if media_type == SINGLE_TYPE:
+                self._metrics.received.inc()
+                self._rates.charge(sender.name, 1)
+                if self._gate and size <= _LARGE_BYTES:
+                    if found := await self._kept(self._gate, Work(body.read(), encoding, sender)):
+                        return _single_answer(*found)
+                    body.seek(0)
                 return await self._one(self._bodies.decoded(body, encoding), sender)
             if self._gate and size > _LARGE_BYTES:
                 return await self._large_batch(self._gate, Work(body.read(), encoding, sender))
@@ -155,8 +166,6 @@ class Receiver:
             raise HttpProblem.try_again("disk", "there is no room to take this body", 60) from error
 
     async def _one(self, decoded: Iterator[bytes], sender: Sender) -> Response:
-        self._metrics.received.inc()
-        self._rates.charge(sender.name, 1)
         try:
             submission = await self._submission(decoded, sender)
         except Rejected as rejected:
@@ -164,8 +173,18 @@ class Receiver:
         except Refused as refused:
             raise HttpProblem.of_refused(refused) from refused
         [status] = await self._stored([submission])
-        answer = {"report_id": submission.report["report_id"], "status": status}
-        return _json(answer, 201 if status == "new" else 200)
+        return _single_answer(submission.report["report_id"], status)
+
+    async def _kept(self, gate: Checking, work: Work) -> Found:
+        began = time.monotonic()
+        try:
+            found = await self._awaiting.result(gate.submit(work))
+        except SiteDbError as error:
+            raise self._not_stored(error) from error
+        if found:
+            self._metrics.commit_seconds.observe(time.monotonic() - began)
+            self._count([found[1]])
+        return found
 
     async def _submission(self, decoded: Iterator[bytes], sender: Sender) -> Submission:
         """An ordinary report at once: a thread and back takes longer than to look at it. All else in a thread."""
@@ -284,5 +303,6 @@ def _body_too_large(limit: int) -> HttpProblem:
     return HttpProblem(413, f"the body is larger than {limit} bytes; send smaller batches", "too_large")
 
 
-def _json(document: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(document), status, media_type="application/json")
+def _single_answer(report_id: str, status: str) -> Response:
+    answer = orjson.dumps({"report_id": report_id, "status": status})
+    return Response(answer, 201 if status == "new" else 200, media_type="application/json")

@@ -17,6 +17,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -129,19 +130,29 @@ class Inbox:
         ):
             raise Busy(f"{self.pending} reports wait for {self._recorder.place}.", self._limits.retry_after_s)
 
-    def take(self, written: Sequence[tuple[Frame, list[bytes]]]) -> list[str]:
-        """Take over frames that another process has made durable in this folder: "new" or "known" for each report.
+    def take(
+        self,
+        written: Sequence[tuple[Frame, list[bytes]]],
+        answer: Callable[[list[str]], None],
+        *,
+        few_wait: bool = False,
+    ) -> None:
+        """Take over frames that another process has made durable in this folder; `answer` is called with "new" or "known"
+        for each report: now, or with `few_wait` and few reports when the database has them, and then perhaps twice.
 
         Raises DatabaseUnavailable where the database cannot be asked; the frames are kept nevertheless.
         """
+        release: Callable[[], None] = _nobody_waits
         with self._answering:
             try:
-                every_id = [report_id for _, ids in written for report_id in ids]
-                outcomes = self._outcomes(every_id)
+                outcomes = self._outcomes([report_id for _, ids in written for report_id in ids])
+                if few_wait and 0 < len(self._kept_ids) + len(outcomes) <= _FEW_REPORTS:
+                    release = partial(answer, outcomes)
             finally:
                 # All at once: a segment may have begun and ended with them, and goes with the last that is kept.
-                self._keep([_Kept(frame, ids, lambda: None) for frame, ids in written])
-        return outcomes
+                self._keep([_Kept(frame, ids, release) for frame, ids in written])
+        if release is _nobody_waits or not written:
+            answer(outcomes)
 
     def use(self, path: str) -> None:
         """A segment of another process: it is not removed before release(path), even if all of it is recorded."""
@@ -172,7 +183,7 @@ class Inbox:
             if damaged_bytes := segments.damaged_bytes(path, [frame for frame, _ in found]):
                 LOG.error("%d bytes of %s are not what was written; a copy is kept", damaged_bytes, path)
                 segments.keep_damaged(str(path))
-            self._keep([_Kept(frame, ids, lambda: None) for frame, ids in found])
+            self._keep([_Kept(frame, ids, _nobody_waits) for frame, ids in found])
             if not found:
                 path.unlink()
         if self._kept:
@@ -224,7 +235,7 @@ class Inbox:
             frame = segment.append(received_at, [ids[n] for n in new], [submissions[n].raw for n in new])
             segment.flush()
             is_alone = len(self._kept_ids) + len(new) <= _FEW_REPORTS
-            self._keep([_Kept(frame, [ids[n] for n in new], answer if is_alone else lambda: None)])
+            self._keep([_Kept(frame, [ids[n] for n in new], answer if is_alone else _nobody_waits)])
         self._settle(group)
         if not is_alone:
             answer()
@@ -334,6 +345,10 @@ class Inbox:
                 Path(path).unlink(missing_ok=True)
             except OSError as error:  # read again at the next start, and known then
                 LOG.error("%s cannot be removed: %s", path, error.strerror)
+
+
+def _nobody_waits() -> None:
+    """A frame's release where nobody is to be let go."""
 
 
 def _answers(group: Sequence[_Waiting], outcomes: list[str]) -> Callable[[], None]:

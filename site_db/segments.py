@@ -61,13 +61,14 @@ class Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)  # to make one takes as long as to pack ten reports
         self.size = 0
         self.is_broken = False
         flush_folder(path.parent)
 
     def append(self, received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]) -> Frame:
         """Write a frame; it is not durable before flush()."""
-        data = _packed(received_at, ids, texts)
+        data = _packed(self._compressor, received_at, ids, texts)
         try:
             written = 0
             while written < len(data):
@@ -153,9 +154,11 @@ def write_durably(path: Path, data: bytes) -> None:
     flush_folder(path.parent)
 
 
-def _packed(received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
+def _packed(
+    compressor: zstandard.ZstdCompressor, received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]
+) -> bytes:
     together = b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
-    packed = zstandard.ZstdCompressor(level=_LEVEL).compress(together)
+    packed = compressor.compress(together)
     body = b"".join(ids) + packed
     return _HEAD.pack(_MAGIC, len(ids), len(packed), received_at, zlib.crc32(body)) + body
 

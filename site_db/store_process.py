@@ -33,7 +33,7 @@ LOG = logging.getLogger("site_db.collector")
 _CHILD = "import sys; from site_db.store_process import main; main(int(sys.argv[1]))"
 
 
-_NICER = 5
+_NICER = 15
 # A child that does not end in this time hangs with its database; what it was given is not acknowledged, or in the inbox.
 _ENDING_S = 20.0
 # What will not be there the next time, either.

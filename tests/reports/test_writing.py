@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -71,6 +72,15 @@ def collector(store: Store, tmp_path: Path, run_server: RunServer) -> Iterator[t
             yield client, gate
 
 
+JSON = {"content-type": "application/json"}
+GZIPPED = {**JSON, "content-encoding": "gzip"}
+
+
+def stored(store: Store) -> int:
+    with store.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(tables.reports)) or 0
+
+
 def send(client: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post("/api/v1/reports", content=body, headers={**NDJSON, **named})
@@ -105,6 +115,39 @@ def test_what_an_inbox_holds_is_not_left_behind_by_a_queue(tmp_path: Path):
         empty_inbox(store, url, SETTINGS)
         assert known_reports(store, [uuid.UUID(one.report["report_id"]).bytes])
         assert not list(folder.glob("*.reports"))
+
+
+def test_many_single_reports_are_answered_each_for_itself(collector: tuple[httpx.Client, Gate], store: Store):
+    """At once, so that they go together: new, sent again, with an escape (looked at in full), and no report."""
+    client, gate = collector
+    good = [orjson.dumps(report()) for _ in range(30)]
+    escaped = orjson.dumps(report(report_id=str(uuid.uuid4()))).replace(b'"host":', b'"\\u0068ost":')
+    assert b"\\u0068" in escaped
+    bodies = [*good, good[0], escaped, b'{"report_id": 1}']
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        answers = list(
+            pool.map(lambda body: client.post("/api/v1/reports", content=gzip.compress(body), headers=GZIPPED), bodies)
+        )
+    ids = [answer.json()["report_id"] for answer in answers[:-1]]
+    assert ids == [orjson.loads(body)["report_id"] for body in bodies[:-1]]
+    assert sorted([answers[0].status_code, answers[30].status_code]) == [200, 201]
+    assert {answer.status_code for answer in [*answers[1:30], answers[31]]} == {201}
+    assert (answers[-1].status_code, answers[-1].json()["type"].rpartition(":")[2]) == (422, "version")
+    assert gate.pids
+    wait_for(lambda: stored(store) == 31)
+
+
+def test_a_single_report_waits_for_no_child_that_died(collector: tuple[httpx.Client, Gate], store: Store):
+    client, gate = collector
+    first, second = orjson.dumps(report()), orjson.dumps(report())
+    assert client.post("/api/v1/reports", content=first, headers=JSON).status_code == 201
+    for pid in gate.pids:
+        os.kill(pid, signal.SIGKILL)
+    answers = [client.post("/api/v1/reports", content=second, headers=JSON) for _ in range(2)]
+    assert answers[0].status_code == 503
+    assert answers[0].headers["retry-after"]
+    assert answers[1].status_code == 201
+    assert stored(store) == 2
 
 
 def test_a_large_batch_is_answered_line_by_line(collector: tuple[httpx.Client, Gate]):

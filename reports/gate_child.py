@@ -1,0 +1,159 @@
+"""The gate's child: checks what comes as bytes, and makes what is good of it durable in segments of its own."""
+
+import signal
+import uuid
+from io import BytesIO
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reports import compression
+from reports.authorization import Sender
+from reports.batches import Bodies
+from reports.contract import Problem
+from reports.intake import utc_now
+from reports.problems import HttpProblem
+from reports.settings import Settings
+from site_db import garbage
+from site_db.segments import SUFFIX, Frame, Segment
+from site_db.store import Submission
+from site_db.times import microseconds
+
+
+class Work(NamedTuple):
+    """A body to be checked: a batch, or one report."""
+
+    body: bytes
+    encoding: str
+    sender: Sender
+
+
+class LineResult(NamedTuple):
+    """What became of a line: the id of a report that is kept, or the refusal."""
+
+    number: int
+    report_id: str | None
+    status: int
+    reason: str
+    problems: list[Problem]
+
+
+class Refusal(NamedTuple):
+    """Why a batch ended early: an HttpProblem's members."""
+
+    status: int
+    detail: str
+    kind: str
+
+
+class Done(NamedTuple):
+    """What became of a body, or of several single reports, whose lines are counted from 0 then: the frames written, with
+    the ids of their reports, and the segment that is written to now."""
+
+    lines: list[LineResult]
+    written: list[tuple[Frame, list[bytes]]]
+    segment: str | None
+    refusal: Refusal | None
+
+
+class Checker:
+    """The child's work."""
+
+    def __init__(self, folder: Path, settings: Settings, segment_bytes: int) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._bodies = Bodies(settings, quickly=True)
+        self._segment: Segment | None = None
+
+    def done(self, work: Work) -> Done:
+        """Check a body chunk by chunk, and flush once."""
+        results: list[LineResult] = []
+        written: list[tuple[Frame, list[bytes]]] = []
+        refusal = None
+        rest = self._bodies.lines(BytesIO(work.body), work.encoding)
+        try:
+            while (chunk := self._bodies.next_chunk(rest, work.sender)) is not None:
+                written += self._written([line.submission for line in chunk if line.submission])
+                results += [
+                    LineResult(
+                        line.number, line.submission and line.submission.report["report_id"], *line[2:]
+                    )
+                    for line in chunk
+                ]
+        except HttpProblem as found:
+            refusal = Refusal(found.status, found.detail, found.kind)
+        return self._flushed(results, written, refusal)
+
+    def singles(self, bodies: list[Work]) -> Done:
+        """Keep those single reports that are plainly reports; for the others the line's id is None: look at them in full."""
+        found = [self._plain(body) for body in bodies]
+        written = self._written([each for each in found if each])
+        lines = [
+            LineResult(number, each and each.report["report_id"], 200, "", []) for number, each in enumerate(found)
+        ]
+        return self._flushed(lines, written, None)
+
+    def _plain(self, work: Work) -> Submission | None:
+        try:
+            first, *more = islice(self._bodies.decoded(BytesIO(work.body), work.encoding), 2)
+        except (HttpProblem, ValueError):  # ValueError: there is none
+            return None
+        if more or len(first) >= compression.PIECE_BYTES:
+            return None
+        return self._bodies.quick(first, work.sender)
+
+    def _written(self, kept: list[Submission]) -> list[tuple[Frame, list[bytes]]]:
+        if not kept:
+            return []
+        ids = [uuid.UUID(item.report["report_id"]).bytes for item in kept]
+        return [(self._writable().append(microseconds(utc_now()), ids, [item.raw for item in kept]), ids)]
+
+    def _flushed(
+        self, lines: list[LineResult], written: list[tuple[Frame, list[bytes]]], refusal: Refusal | None
+    ) -> Done:
+        if written and self._segment:
+            self._segment.flush()
+        return Done(lines, written, str(self._segment.path) if self._segment else None, refusal)
+
+    def _writable(self) -> Segment:
+        segment = self._segment
+        if segment and (segment.is_broken or segment.size > self._segment_bytes):
+            self._end(segment)
+            segment = None
+        self._segment = segment or Segment(self._folder / f"{uuid.uuid4().hex}{SUFFIX}")
+        return self._segment
+
+
+    def _end(self, segment: Segment) -> None:
+        """Part of the batch may be in it."""
+        self._segment = None
+        try:
+            if not segment.is_broken:
+                segment.flush()
+        finally:
+            segment.close()
+
+
+def main(descriptor: int) -> None:
+    """The child: check what comes, until the pipe ends."""
+    # They are for the parent, which ends the pipe when it is done.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    garbage.look_seldom()
+    with Connection(descriptor) as pipe:
+        _serve(pipe)
+
+
+def _serve(pipe: Connection) -> None:
+    try:
+        checker = Checker(*pipe.recv())
+        while True:
+            work = pipe.recv()
+            try:
+                answer: Any = checker.singles(work) if isinstance(work, list) else checker.done(work)
+            except OSError as error:
+                answer = f"The inbox cannot be written: {error.strerror}."
+            pipe.send(answer)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent ended
