@@ -5,11 +5,14 @@ the kernel since an earlier run: what it touched is not touched again, so that p
 """
 
 import os
+import time
 import zlib
-from typing import List, Set
+from typing import List, Set, Tuple
 
 PREFIX = "sp!"
 SIGKILL_PENDING = 1 << 8
+# What a killed process gets to die in before it is taken for one that hangs.
+DYING_S = 0.1
 
 
 def name_of(what: str) -> str:
@@ -29,11 +32,20 @@ def set_name(what: str) -> None:
 
 def find() -> Set[str]:
     """Names of our processes that were killed and still are there."""
+    found = _killed()
+    if found:  # another glidein's run on this node may be at its end just now
+        time.sleep(DYING_S)
+        found &= _killed()
+    return {name for _, name in found}
+
+
+def _killed() -> Set[Tuple[str, str]]:
+    """(id, name) of those that were killed and have not gone."""
     found = set()
     for pid in _own_processes():
         name = _read("/proc/{}/comm".format(pid)).rstrip("\n")
         if name.startswith(PREFIX) and _was_killed(pid):
-            found.add(name)
+            found.add((pid, name))
     return found
 
 

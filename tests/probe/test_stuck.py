@@ -61,6 +61,17 @@ def test_killed_and_ours_is_read_from_the_status(monkeypatch: pytest.MonkeyPatch
     assert stuck._was_killed("1") == killed
 
 
+@pytest.mark.parametrize(("later", "names"), [(["1", "2"], {"sp!a", "sp!b"}), (["2"], {"sp!b"}), (["3"], set())])
+def test_what_is_just_dying_does_not_hang(monkeypatch: pytest.MonkeyPatch, later: list[str], names: set[str]):
+    """A run of another glidein on this node may come to its end while ours begins."""
+    looks = iter([["1", "2"], later])
+    monkeypatch.setattr(stuck, "DYING_S", 0.0)
+    monkeypatch.setattr(stuck, "_own_processes", lambda: next(looks))
+    monkeypatch.setattr(stuck, "_was_killed", lambda _pid: True)
+    monkeypatch.setattr(stuck, "_read", lambda path: {"1": "sp!a", "2": "sp!b", "3": "sp!a"}[path.split("/")[2]] + "\n")
+    assert stuck.find() == names
+
+
 def test_what_hung_before_is_not_touched_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(workers, "_stuck_since_earlier", {stuck.name_of("cvmfs.hung")})
     calls = {name: [os.mkdir, str(tmp_path / name)] for name in ("cvmfs.hung", "cvmfs.good")}
