@@ -69,6 +69,10 @@ COMMANDS = {
         "reports.upkeep_commands:backup",
         "Copy the database to FILE while collectors run (SQLite; for PostgreSQL use pg_dump).",
     ),
+    "restore": Lazy(
+        "reports.upkeep_commands:restore",
+        "Put a copy that backup wrote in the database's place, while nothing uses it (SQLite; for PostgreSQL use pg_restore).",
+    ),
     "doctor": Lazy(
         "reports.report_commands:doctor_command",
         "Look whether this centre can work: database, disk, memory, versions.",

@@ -35,3 +35,10 @@ def backed_up(path: Path, size_bytes: int) -> Answer:
     """Where the copy is."""
     data = {"file": str(path), "bytes": size_bytes}
     return Answer(data, [f"{path}: {size_bytes / _MIB:.1f} MiB"], Table(list(data), [list(data.values())]))
+
+
+def restored(path: Path, before: Path | None) -> Answer:
+    """What is in the database's place, and where that is which was there."""
+    data = {"file": str(path), "before": before and str(before)}
+    told = f"{path} is in its place; before: {before}" if before else f"{path} is in its place."
+    return Answer(data, [told], Table(list(data), [list(data.values())]))

@@ -10,6 +10,7 @@ from reports.intake import utc_now
 from reports.session import Session, common_options
 from site_db.backup import back_up
 from site_db.changes_views import ChangeList, Wanted, list_changes
+from site_db.restore import put_back
 
 _session = click.make_pass_decorator(Session, ensure=True)
 
@@ -97,4 +98,21 @@ def backup(session: Session, path: Path) -> None:
         session.show(upkeep_answers.backed_up(path, back_up(store, path)))
 
 
-COMMANDS = (changes, backup)
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@common_options
+@_session
+def restore(session: Session, path: Path) -> None:
+    """Put a copy that backup wrote in the database's place, while nothing uses it (SQLite; for PostgreSQL use pg_restore).
+
+    The database that was there stays beside it, with .replaced behind its name. Do not copy the file yourself: the log of
+    the old database would be written into it.
+
+    \b
+    Example:
+      site-db --database sqlite:////srv/site-db/site.db restore /backups/site-2026-11-20.db
+    """
+    session.show(upkeep_answers.restored(path, put_back(session.url, path)))
+
+
+COMMANDS = (changes, backup, restore)

@@ -88,6 +88,7 @@ CASES = [
     Case("migrate"),
     Case("retention", "--keep-raw-days 1000"),
     Case("backup", "{folder}/copy.db"),
+    Case("restore", "{folder}/kept.db"),
     Case("doctor"),
     Case("completion", "bash"),
 ]
@@ -126,6 +127,7 @@ def folder(run: Run, tmp_path: Path) -> Path:
     (folder / "ads.txt").write_bytes(b'Name = "slot1@wn1"\n')
     (folder / "docker_images.txt").write_text("htc/rocky:9\n", encoding="utf-8")
     write_factory(folder, {ENTRY: {"GLIDEIN_SINGULARITY_REQUIRE": "REQUIRED"}})
+    assert run("backup", folder / "kept.db").exit_code == 0
     return folder
 
 
