@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -259,9 +260,14 @@ def test_common_options_and_exit_codes_are_documented():
         assert word in documented
 
 
-def program_of(*arguments: str, **options: Any) -> "subprocess.Popen[bytes]":  # noqa: ANN401 - Popen's
+@contextmanager
+def program_of(*arguments: str, **options: Any) -> Iterator["subprocess.Popen[bytes]"]:  # noqa: ANN401 - Popen's
     command = [sys.executable, "-c", "from reports.cli import main; main()", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as program:
+        try:
+            yield program
+        finally:
+            program.kill()  # one that did not end as it should: nobody is to wait for it
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
