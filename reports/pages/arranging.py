@@ -47,9 +47,9 @@ def in_order(grid: Grid, asked: Asked) -> Sequence[Sequence[Cell]]:
     keys = [column.key for column in grid.columns]
     if key not in keys:
         raise WrongQuestion(f"sort: choose one of {', '.join(keys)}, with a minus for falling order")
-    position = keys.index(key)
-    known = [row for row in grid.rows if row[position].value is not None]
-    unknown = [row for row in grid.rows if row[position].value is None]
+    position, rows = keys.index(key), list(grid.rows)
+    known = [row for row in rows if row[position].value is not None]
+    unknown = [row for row in rows if row[position].value is None]
     return [*sorted(known, key=lambda row: _order(row[position].value), reverse=wanted.startswith("-")), *unknown]
 
 

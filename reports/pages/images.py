@@ -6,7 +6,21 @@ from typing import Any
 from reports.pages import beginning, cells, told
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre
-from reports.pages.model import Block, Cell, Choice, Column, Facts, Form, Grid, Group, Notice, Page, Point, Target
+from reports.pages.model import (
+    Block,
+    Cell,
+    Choice,
+    Column,
+    Facts,
+    Form,
+    Grid,
+    Group,
+    Notice,
+    Page,
+    Point,
+    RowsOf,
+    Target,
+)
 from site_db.images import views
 from site_db.images.matching import Counts, Disagreement, Judged, SiteMatch
 from site_db.images.views import ImageList, ImageMatch, Listing
@@ -97,7 +111,7 @@ def image(centre: Centre, asked: Asked, name: str) -> Page:
         Column("confidence", "Confidence"),
         Column("reason", "Why not"),
     ]
-    rows = [_site_row(match, bool(found.total_gpu)) for match in sites]
+    rows = RowsOf(sites, lambda match: _site_row(match, bool(found.total_gpu)))
     blocks: list[Block] = [
         _about(found),
         *_why_not(found),

@@ -3,11 +3,12 @@
 The server, the exported folder and the single file render the same pages; only their links differ (links.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
+Item = TypeVar("Item")
 UNKNOWN = "\u2013"  # a dash: what is not known, or not there
 
 
@@ -39,6 +40,28 @@ class Column(NamedTuple):
     title: str
     about: str = ""
     numeric: bool = False
+
+
+class RowsOf(Sequence[Sequence[Cell]]):
+    """The rows of these items, each made when it is looked at: a page shows a hundred of a thousand."""
+
+    def __init__(self, items: Sequence[Item], row_of: Callable[[Item], Sequence[Cell]]) -> None:
+        self._items: Sequence[Any] = items
+        self._row_of: Callable[[Any], Sequence[Cell]] = row_of
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, place: int) -> Sequence[Cell]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sequence[Cell]]: ...
+
+    def __getitem__(self, place: int | slice) -> Sequence[Cell] | Sequence[Sequence[Cell]]:
+        if isinstance(place, slice):
+            return list(map(self._row_of, self._items[place]))
+        return self._row_of(self._items[place])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from reports.pages import cells, told
 from reports.pages.asked import Asked
 from reports.pages.centre import Centre, title_of
-from reports.pages.model import Cell, Choice, Column, Facts, Form, Grid, Group, Notice, Page, Target
+from reports.pages.model import Cell, Choice, Column, Facts, Form, Grid, Group, Notice, Page, RowsOf, Target
 from site_db.errors import UnknownName
 from site_db.occurrences import EntryOccurrence, Occurrence, entries_by_reason, list_occurrences
 from site_db.reasons import all_reasons, explain_reason
@@ -76,7 +76,7 @@ def reason(centre: Centre, asked: Asked, name: str) -> Page:  # noqa: ARG001 - t
         Column("of_nodes", "Of", "nodes of the entry", numeric=True),
         Column("capabilities", "For"),
     ]
-    grid = Grid("entries", "Where it occurs now", columns, [_row(item) for item in found], True, "Nowhere now.")
+    grid = Grid("entries", "Where it occurs now", columns, RowsOf(found, _row), True, "Nowhere now.")
     trail = [Cell(None, "Reasons", "", Target("reasons"))]
     return Page(name, "reasons", now, [Group("meaning", "", [meaning]), facts, grid], trail=trail)
 

@@ -190,6 +190,7 @@ def test_pages_work_without_scripts_and_on_paper(browser: Browser, centre: str):
     page.wait_for_url("**answer=no**sort=**")
     page.emulate_media(media="print")
     expect(page.locator("header")).to_be_hidden()
+    expect(page.locator("form")).to_be_hidden()
     expect(page.locator("#sites")).to_be_visible()
     context.close()
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports.pages.arranging import arrange
+from reports.pages.asked import Asked
 from reports.pages.links import ServedLinks
-from reports.pages.model import Cell, Column, Target
+from reports.pages.model import Cell, Column, Grid, RowsOf, Target
 from reports.pages.table_rows import html_rows
 
 COLUMNS = [Column("name", "Name"), Column("nodes", "Nodes", numeric=True)]
@@ -40,6 +42,18 @@ def test_a_cell(cell: Cell, expected: str):
 def test_a_number_is_aligned_and_names_no_row():
     assert html(Cell("a", "a"), Cell(1000, "1,000")).endswith('<td class="number" data-v="1000">1,000</td></tr>\n')
     assert str(html_rows([[Cell(1, "1")]], COLUMNS[1:], ServedLinks())) == '<tr><td class="number">1</td></tr>\n'
+
+
+def test_only_rows_that_are_shown_are_made():
+    made: list[int] = []
+
+    def row_of(number: int) -> list[Cell]:
+        made.append(number)
+        return [Cell(number, str(number))]
+
+    grid = Grid("numbers", "Numbers", COLUMNS[:1], RowsOf(range(1000), row_of), True)
+    assert [row[0].value for row in arrange(grid, Asked({"rows": "2", "page": "3"})).rows] == made == [4, 5]
+    assert [row[0].value for row in arrange(grid, Asked({"rows": "2", "sort": f"-{COLUMNS[0].key}"})).rows] == [999, 998]
 
 
 class Parts(HTMLParser):
