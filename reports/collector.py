@@ -36,6 +36,7 @@ from site_db import views
 from site_db.changes_views import ChangeList, Wanted, list_changes
 from site_db.configuration.drift import check_drift
 from site_db.errors import AmbiguousName, SiteDbError, UnknownName
+from site_db.inbox import Inbox
 from site_db.site_reports import SiteReportPart
 from site_db.store import Store
 from site_db.writer import Writer
@@ -121,6 +122,8 @@ def _written_folders(store: Store) -> list[Path]:
 
 def _watch(metrics: Metrics, writer: Accepting, receiver: Receiver, disk: Disk, authorizer: Authorizer) -> None:
     metrics.watch("queue_reports", "Reports that wait for their commit", lambda: writer.pending)
+    if isinstance(writer, Inbox):
+        metrics.watch("inbox_kept_aside", "Files in the inbox's folder that people have to look at", lambda: writer.kept_aside)
     metrics.watch("posts", "Requests with reports that are being answered", lambda: receiver.present)
     metrics.watch("disk_free_bytes", "Free where bodies and the database are written", lambda: disk.free_bytes)
     if isinstance(authorizer, TokenAuthorizer):

@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 
 from site_db import segments
 from site_db.errors import Busy, DatabaseUnavailable
-from site_db.segments import SUFFIX, Frame, Segment
+from site_db.segments import ASIDE_SUFFIX, DAMAGED_SUFFIX, SUFFIX, Frame, Segment
 from site_db.store import Submission
 from site_db.times import microseconds
 
@@ -110,6 +110,11 @@ class Inbox:
     def pending(self) -> int:
         """Reports that the database does not have yet."""
         return self._waiting_reports + len(self._kept_ids)
+
+    @property
+    def kept_aside(self) -> int:
+        """Files beside the segments that people have to look at: reports that could not be stored, damaged segments."""
+        return sum(path.suffix in (ASIDE_SUFFIX, DAMAGED_SUFFIX) for path in self.folder.iterdir())
 
     def submit(self, submissions: Sequence[Submission]) -> "Future[list[str]]":
         """Queue `submissions`; the future gives "new" or "known" for each when they are durable. Raises Busy."""

@@ -24,7 +24,9 @@ from typing import NamedTuple
 
 import zstandard
 
-SUFFIX, DAMAGED_SUFFIX = ".reports", ".damaged"
+SUFFIX = ".reports"
+# What is kept beside segments for people to look at: a damaged one, and a report that could not be stored.
+DAMAGED_SUFFIX, ASIDE_SUFFIX = ".damaged", ".json"
 _HEAD = struct.Struct("<4sIIQI")
 _LENGTH = struct.Struct("<I")
 _MAGIC = b"SDf1"

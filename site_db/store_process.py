@@ -212,6 +212,6 @@ def _added_alone(store: Store, text: _Text, folder: Path) -> None:
     except SiteDbError:
         raise
     except Exception as error:  # noqa: BLE001 - an error of ours costs this report its place in the database, not more
-        path = folder / f"{orjson.loads(text.raw)['report_id']}.json"
+        path = folder / f"{orjson.loads(text.raw)['report_id']}{segments.ASIDE_SUFFIX}"
         LOG.error("a report cannot be stored, and is kept as %s: %s: %s", path, type(error).__name__, error)
         segments.write_durably(path, text.raw)

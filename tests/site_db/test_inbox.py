@@ -305,6 +305,7 @@ def test_a_report_that_cannot_be_stored_holds_up_no_other(store: Store, stores: 
     inbox.close()
     assert stored(store) == 2
     assert (tmp_path / "inbox" / f"{bad.report['report_id']}.json").read_bytes() == text
+    assert inbox.kept_aside == 1
 
 
 def test_reports_keep_the_time_at_which_they_came(store: Store, stores: StoreProcess, tmp_path: Path):
