@@ -287,9 +287,13 @@ def _outcome(outputs: Dict[int, bytes], status: Optional[int], timed_out: bool, 
 
 
 def descendants() -> List[int]:
-    """Process ids of all our descendants, from the parent ids in /proc; zombies are left out."""
+    """Process ids of all our descendants, from the parent ids in /proc; zombies are left out. None without a /proc."""
     parents: Dict[int, int] = {}
-    for name in os.listdir("/proc"):
+    try:
+        names = os.listdir("/proc")
+    except OSError:  # a bare chroot
+        return []
+    for name in names:
         if name.isdecimal():
             state, parent = state_and_parent(int(name))
             if state not in ("Z", "X", ""):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe import stuck, workers
+from probe import process, stuck, workers
 from tests.probe.in_a_child import Child, in_a_child, wait_for
 
 
@@ -79,3 +79,12 @@ def test_what_hung_before_is_not_touched_again(monkeypatch: pytest.MonkeyPatch, 
     assert (found["cvmfs.hung"].state, found["cvmfs.hung"].left_running) == ("timeout", True)
     assert found["cvmfs.good"].state == "done"
     assert [path.name for path in tmp_path.iterdir()] == ["cvmfs.good"]
+
+
+def test_without_a_proc_nothing_is_known_and_nothing_fails(monkeypatch: pytest.MonkeyPatch):
+    def bare(_path: str) -> None:  # as in a chroot where nobody has mounted it
+        raise FileNotFoundError(2, "No such file or directory", "/proc")
+
+    monkeypatch.setattr("os.scandir", bare)
+    monkeypatch.setattr("os.listdir", bare)
+    assert (stuck.find(), process.descendants()) == (set(), [])
