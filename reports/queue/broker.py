@@ -19,7 +19,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _DELIVERY_LIMIT = 50
 # RabbitMQ 4 drops a message after 20 of them where nothing is said, and every replay that leaves a dead letter is one.
 _NO_DELIVERY_LIMIT = 1_000_000_000
-_PRECONDITION_FAILED = 406
+# How it begins to say so of a queue; the same code also ends the channel of who acknowledges nothing for half an hour.
+_OTHER_LIMITS = "PRECONDITION_FAILED - inequivalent arg"
 
 
 class Declared(NamedTuple):
@@ -102,7 +103,7 @@ def turns(addresses: Sequence[Address]) -> Iterator[Turn]:
 
 def told(error: pika.exceptions.ChannelClosedByBroker, settings: QueueSettings) -> str:
     """Why the broker ended a channel, with what to do where only people can do something."""
-    if error.reply_code != _PRECONDITION_FAILED:
+    if not error.reply_text.startswith(_OTHER_LIMITS):
         return reason_of(error)
     return (
         f"{settings.name} exists with other limits ({reason_of(error)}); give those that it has, or let workers empty "

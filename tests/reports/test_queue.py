@@ -159,6 +159,13 @@ def test_no_number_of_deliveries_drops_a_dead_letter() -> None:
     assert queue["x-dead-letter-strategy"] == "at-least-once"
 
 
+def test_a_worker_that_waited_too_long_for_the_database_is_told_just_that() -> None:
+    said = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms."
+    told = broker.told(pika.exceptions.ChannelClosedByBroker(406, said), QueueSettings(()))
+    assert "timed out" in told
+    assert "other limits" not in told
+
+
 def test_an_error_in_publishing_is_told_to_who_waits_and_mends_itself(
     settings: QueueSettings, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
@@ -167,7 +174,7 @@ def test_an_error_in_publishing_is_told_to_who_waits_and_mends_itself(
             patched.setattr(publisher._link, "publish", lambda _item: 1 // 0)
             assert isinstance(publisher.submit([sample(node=1), sample(node=2)]).exception(20), Busy)
         assert publisher.pending == 0
-        until(lambda: not publisher.trouble)
+        until(lambda: publisher.reconnects == 1)
         assert publisher.submit([sample()]).result(20) == ["new"]
 
 
@@ -187,7 +194,7 @@ def test_a_file_of_certificates_that_is_away_for_a_while_ends_no_publisher(
         monkeypatch.setattr(broker, "parameters", parameters)
         publisher._link.loop.add_callback_threadsafe(partial(publisher._link.drop, "lost"))
         assert failed.wait(20)
-        until(lambda: not publisher.trouble)
+        until(lambda: publisher.reconnects == 1)
         assert publisher.submit([sample()]).result(20) == ["new"]
 
 
