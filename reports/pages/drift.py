@@ -1,6 +1,7 @@
 """Where imported configuration and measurement disagree: all entries, and one with the diff to apply."""
 
 from collections import Counter
+from typing import NamedTuple
 
 from reports.pages import beginning, cells, proposing
 from reports.pages.asked import Asked
@@ -15,32 +16,40 @@ from site_db.proposals import CONFIDENCES
 _USUAL_CONFIDENCE = "medium"
 
 
+class _Findings(NamedTuple):
+    """All findings with their rows, and what is counted of them."""
+
+    drift: Drift
+    rows: list[tuple[Finding, list[Cell]]]
+    severities: Counter[str]
+    attributes: list[str]
+
+
 def drift(centre: Centre, asked: Asked) -> Page:
     """All findings, the gravest first."""
-    found, all_rows = centre.kept.ask("drift_rows", lambda: _all_rows(centre))
-    counts = Counter(item.severity for item in found.findings)
+    all_findings = centre.kept.ask("drift_rows", lambda: _findings(centre))
+    found = all_findings.drift
     severity, attribute = asked.one_of("severity", SEVERITIES), asked.text("attribute")
     wanted = asked.text("q").casefold()
     rows = [
         row
-        for item, row in all_rows
+        for item, row in all_findings.rows
         if severity in ("", item.severity)
         and attribute in ("", item.attribute)
-        and (wanted in item.entry.casefold() or wanted in (item.site or "").casefold())
+        and (not wanted or wanted in item.entry.casefold() or wanted in (item.site or "").casefold())
     ]
-    attributes = sorted({item.attribute for item in found.findings})
     form = Form(
         [
             Choice("q", "Name contains", hint="part of an entry's or site's name"),
             Choice("severity", "Severity", [("", "any"), *((name, name) for name in reversed(SEVERITIES))]),
-            Choice("attribute", "Attribute", [("", "any"), *((name, name) for name in attributes)]),
+            Choice("attribute", "Attribute", [("", "any"), *((name, name) for name in all_findings.attributes)]),
         ],
         "Filter",
     )
     facts = [
         ("Entries compared", cells.count(found.entries_enabled)),
         ("Measured", cells.count(found.entries_measured)),
-        *((f"{name.capitalize()}s", cells.count(counts[name])) for name in reversed(SEVERITIES)),
+        *((f"{name.capitalize()}s", cells.count(all_findings.severities[name])) for name in reversed(SEVERITIES)),
     ]
     empty = "No finding fits." if found.findings else "Nothing disagrees."
     grid = Grid("drift", "Findings", _columns(), rows, True, empty)
@@ -51,9 +60,14 @@ def drift(centre: Centre, asked: Asked) -> Page:
     return Page("Drift", "drift", found.generated_at, blocks, lead)
 
 
-def _all_rows(centre: Centre) -> tuple[Drift, list[tuple[Finding, list[Cell]]]]:
+def _findings(centre: Centre) -> _Findings:
     found = centre.drift()
-    return found, [(item, _row(item)) for item in found.findings]
+    return _Findings(
+        found,
+        [(item, _row(item)) for item in found.findings],
+        Counter(item.severity for item in found.findings),
+        sorted({item.attribute for item in found.findings}),
+    )
 
 
 def _columns() -> list[Column]:

@@ -34,6 +34,7 @@ HEADERS = {
 }
 FORMATS = ("csv", "json")
 _COMPRESSED_FROM_BYTES = 1024
+_NUMBERS = frozenset({int, float})  # and not bool, which is written as a word
 _STATIC_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 
 
@@ -77,7 +78,11 @@ def csv_text(grid: Grid, asked: Asked) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([column.key for column in grid.columns])
-    writer.writerows([csv_cell(cell.value) for cell in row] for row in in_order(grid, asked))
+    # Most cells are numbers, which stay what they are.
+    writer.writerows(
+        [cell.value if type(cell.value) in _NUMBERS else csv_cell(cell.value) for cell in row]
+        for row in in_order(grid, asked)
+    )
     return stream.getvalue()
 
 
