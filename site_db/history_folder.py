@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -75,11 +75,8 @@ class HistoryFolder:
         there = set(read_report_ids(store, day)) if kept else set()
         folder = self.path / f"day={day.day}"
         if kept <= there:
-            written = self._write(folder / "reports.parquet", read_day(store, day))
-            for file in files:
-                if file != written.path:
-                    file.unlink()
-            return written
+            path = folder / "reports.parquet"
+            return self._write(path, read_day(store, day), [file for file in files if file != path])
         if there <= kept:
             return None
         return self._write(folder / f"reports-{len(files) + 1}.parquet", _without(read_day(store, day), kept))
@@ -106,13 +103,18 @@ class HistoryFolder:
     def _footers(self, day: date) -> list[parquet.DayFile]:
         return [parquet.read_footer(path) for path in self._files(day)]
 
-    def _write(self, path: Path, portions: Iterator[Rows]) -> Written:
+    def _write(self, path: Path, portions: Iterator[Rows], besides: Sequence[Path] = ()) -> Written:
+        """Write a file, which then also stands for those `besides` it."""
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(exist_ok=True)
             try:
                 reports = parquet.write_file(beside, portions)
                 _make_durable(beside)
+                # Before: whatever ends this here leaves a day that lacks reports, which the next export sees, and never one
+                # that has them twice.
+                for file in besides:
+                    file.unlink()
                 beside.replace(path)
             finally:
                 beside.unlink(missing_ok=True)

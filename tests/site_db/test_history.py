@@ -227,6 +227,32 @@ def test_reports_that_come_after_their_day_was_dropped_join_what_is_there(store:
 
 
 @on_sqlite
+def test_an_export_that_is_cut_off_leaves_no_report_twice(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "h"
+    old = [of_day(5, node) for node in (1, 2, 3)]
+    store.add(old)
+    store.add([of_day(0, node) for node in (1, 2, 3)])
+    export(store, path)
+    with open_folder(path) as folder:
+        assert drop_history(store, NOW.date(), folder).reports == 3
+    store.add([of_day(5, 4)])
+    assert export(store, path) == ["day=2026-11-15/reports-2.parquet"]
+    store.add([*old, of_day(5, 5)])  # all come again: one file can stand for both
+    count = "SELECT count(*) - count(DISTINCT report_id) FROM history"
+    with monkeypatch.context() as patched:
+        unlink = Path.unlink
+        patched.setattr(Path, "unlink", lambda at, **more: 1 // 0 if at.name == "reports-2.parquet" else unlink(at, **more))
+        with pytest.raises(ZeroDivisionError):
+            export(store, path)
+    assert ask(path, count) == [(0,)]
+    assert export(store, path) == ["day=2026-11-15/reports.parquet"]
+    assert ask(path, f"{count} WHERE day = '2026-11-15'") == [(0,)]
+    assert ask(path, "SELECT count(*) FROM history WHERE day = '2026-11-15'") == [(5,)]
+
+
+@on_sqlite
 def test_days_that_were_dropped_do_not_come_back(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "h"
     store.add([of_day(ago) for ago in (5, 4, 1)])
