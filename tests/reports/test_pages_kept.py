@@ -8,8 +8,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from sqlalchemy import Connection
 
 from reports.pages.kept import Kept
+from site_db.data_version import data_version
 from site_db.store import Store, Submission
 from site_db.times import parse_time
 from tests.sample_reports import sample_report
@@ -176,6 +178,23 @@ def test_after_closing_nothing_is_made_anew_behind_anybodys_back(store: Store):
     assert kept.ask("it", question) == 1
     kept.close()
     assert question.asked == 1
+
+
+def test_a_page_looks_once_whether_something_is_new(store: Store, monkeypatch: pytest.MonkeyPatch):
+    looks: list[object] = []
+
+    def look(connection: Connection) -> tuple[int, ...]:
+        looks.append(connection)
+        return data_version(connection)
+
+    monkeypatch.setattr("reports.pages.kept.data_version", look)
+    kept = Kept(store)
+    with kept.one_look():
+        assert [kept.ask(number, lambda: "made") for number in range(5)] == ["made"] * 5
+    assert len(looks) == 1
+    add_report(store)
+    with kept.one_look():
+        assert kept.ask(0, lambda: "made anew") == "made anew"
 
 
 def test_a_question_that_fails_is_asked_again(store: Store):
