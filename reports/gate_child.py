@@ -97,11 +97,11 @@ class Checker:
     def _plain(self, work: Work) -> Submission | None:
         try:
             first, *more = islice(self._bodies.decoded(BytesIO(work.body), work.encoding), 2)
-        except (HttpProblem, ValueError):  # ValueError: there is none
+            if more or len(first) >= compression.PIECE_BYTES:
+                return None
+            return self._bodies.quick(first, work.sender)
+        except Exception:  # noqa: BLE001 - whatever it is, it is this report's: the full look says it, and to its sender alone
             return None
-        if more or len(first) >= compression.PIECE_BYTES:
-            return None
-        return self._bodies.quick(first, work.sender)
 
     def _written(self, kept: list[Submission]) -> list[tuple[Frame, list[bytes]]]:
         if not kept:
