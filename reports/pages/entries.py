@@ -87,7 +87,8 @@ def entry(centre: Centre, asked: Asked, name: str) -> Page:
 
 def _basis(found: EntryReport) -> str:
     recent, ever = found.freshness.nodes_recent, found.freshness.nodes_ever
-    return f"Entry of {found.factory}. {recent:,} nodes reported in the last {found.window_days} days, {ever:,} ever."
+    reported = f"{cells.so_many_nodes(recent)} reported in the last {found.window_days} days, {ever:,} ever"
+    return f"Entry of {found.factory}. {reported}."
 
 
 def _configured(centre: Centre, found: EntryReport) -> Configured | None:

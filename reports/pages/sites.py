@@ -150,7 +150,7 @@ def _all_sites() -> Cell:
 
 def _basis(found: SiteReport) -> str:
     recent, ever = found.freshness.nodes_recent, found.freshness.nodes_ever
-    return f"{recent:,} nodes reported in the last {found.window_days} days, {ever:,} ever."
+    return f"{cells.so_many_nodes(recent)} reported in the last {found.window_days} days, {ever:,} ever."
 
 
 def _about(found: SiteReport, labels: Labels) -> Facts:
