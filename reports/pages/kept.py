@@ -4,7 +4,7 @@ An answer holds while nothing new was stored, for a minute at most, because ages
 stored it holds for a while yet, in proportion to its cost: a stream of reports never costs more than a twentieth of the
 time. When it holds no longer, a cheap answer is made anew by who asks, and so is always fresh. Of one that costs more he
 gets the old one at once, and a thread makes it anew for those who ask next. Nobody gets one that is older than three
-minutes, and nothing is made that nobody asked for.
+minutes, an answer is no fresher than what it was made from, and nothing is made that nobody asked for.
 """
 
 import gc
@@ -15,7 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from site_db.data_version import data_version
@@ -43,10 +44,11 @@ class _Answer:
 
 
 class _Here(threading.local):
-    """What is true of one thread."""
+    """What is true of one thread. `parts`: the answers that the one which it makes is made from."""
 
-    is_making = False
+    is_renewing = False
     version: tuple[int, ...] | None = None
+    parts: list[_Answer] | None = None
 
 
 class Kept:
@@ -75,6 +77,8 @@ class Kept:
             known = self._make(key, question)
         elif not self._holds(known, version):
             self._renew_soon(key, question)
+        if self._here.parts is not None:
+            self._here.parts.append(known)
         value: Answer = known.value
         return value
 
@@ -105,10 +109,10 @@ class Kept:
         return age_s < (_HOLDS_S if known.version == version else min(_HOLDS_S, known.cost_s * _COST_FACTOR))
 
     def _is_too_old(self, known: _Answer, version: tuple[int, ...]) -> bool:
-        """Whether nobody should get it any more. What an answer is made from is as fresh as itself."""
+        """Whether nobody should get it any more; what is made anew is made from nothing old."""
         if self._holds(known, version):
             return False
-        return known.cost_s < _CHEAP_S or self._clock() - known.made_at > _OLDEST_S or self._here.is_making
+        return known.cost_s < _CHEAP_S or self._clock() - known.made_at > _OLDEST_S or self._here.is_renewing
 
     def _renew_soon(self, key: Hashable, question: Callable[[], Any]) -> None:
         with self._lock:
@@ -118,6 +122,7 @@ class Kept:
 
     def _renew(self, key: Hashable, question: Callable[[], Any]) -> None:
         """In the thread for it. A question that fails now is asked by who comes next, and tells him why."""
+        self._here.is_renewing = True
         try:
             self._make(key, question)
         finally:
@@ -135,13 +140,16 @@ class Kept:
             if known is not None and self._holds(known, version):
                 return known
             made = None
-            was_making, self._here.is_making = self._here.is_making, True
+            outer, self._here.parts = self._here.parts, []
             try:
                 began = self._clock()
                 value = question()
                 made = _Answer(value, self._clock(), self._clock() - began, version)
+                # It is no fresher than what it was made from.
+                oldest = min([made, *self._here.parts], key=attrgetter("made_at"))
+                made = replace(made, made_at=oldest.made_at, version=oldest.version)
             finally:
-                self._here.is_making = was_making
+                self._here.parts = outer
                 self._remember(key, made)
         if made.cost_s > _LARGE_FROM_S:
             _spare_collections()

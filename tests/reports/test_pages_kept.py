@@ -149,12 +149,29 @@ def test_nobody_gets_an_answer_that_is_older_than_three_minutes(store: Store):
     assert kept.ask("it", question) == 2
 
 
-def test_what_an_answer_is_made_from_is_as_fresh_as_itself(store: Store):
+def test_an_answer_is_no_fresher_than_what_it_was_made_from(store: Store):
     clock = Clock()
     kept, part = Kept(store, clock), Question(clock, cost_s=0.5)
     kept.ask("part", part)
     clock.now += 61
+    assert kept.ask("whole", lambda: [kept.ask("part", part)]) == [1]
+    renewed(kept)
     assert kept.ask("whole", lambda: [kept.ask("part", part)]) == [2]
+
+
+def test_what_is_made_anew_is_made_from_nothing_old(store: Store):
+    clock = Clock()
+    kept, part, whole = Kept(store, clock), Question(clock, cost_s=0.5), Question(clock, cost_s=0.5)
+
+    def both() -> tuple[int, int]:
+        return whole(), kept.ask("part", part)
+
+    kept.ask("whole", both)
+    clock.now += 61
+    assert kept.ask("whole", both) == (1, 1)
+    renewed(kept)
+    assert kept.ask("whole", both) == (2, 2)
+    assert (whole.asked, part.asked) == (2, 2)
 
 
 def test_whoever_asks_after_a_renewal_that_failed_hears_why(store: Store):
