@@ -63,8 +63,8 @@ exit 1
 """
 OSG_BIN = f"/cvmfs/{OASIS}/mis/singularity/bin"
 ORDER = f"{OSG_BIN}/apptainer {OSG_BIN}/singularity $(command -v apptainer)".split(maxsplit=2)
-SEARCHED = ("bash", "-c", SEARCH.replace("@ORDER@", " ".join(ORDER)), "glidein")
-SEARCHED_LAST = ("bash", "-c", SEARCH.replace("@ORDER@", " ".join(ORDER[::-1])), "glidein")
+SEARCHED = ("/bin/bash", "-c", SEARCH.replace("@ORDER@", " ".join(ORDER)), "glidein")
+SEARCHED_LAST = ("/bin/bash", "-c", SEARCH.replace("@ORDER@", " ".join(ORDER[::-1])), "glidein")
 
 
 def osg(about: str, prepare: str, search: tuple[str, ...] = SEARCHED, **fields: Any) -> Condition:  # noqa: ANN401  fields

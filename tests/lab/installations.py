@@ -69,8 +69,8 @@ def module(about: str, prepare: str, **fields: Any) -> Condition:  # noqa: ANN40
         about,
         touches=touching("binary", "path", "options"),
         prepare=MODULES + prepare,
-        wrapper=("bash", "-c", INIT, "glidein"),
-        factory_binary=("bash", "-c", LOADED, "glidein"),
+        wrapper=("/bin/bash", "-c", INIT, "glidein"),
+        factory_binary=("/bin/bash", "-c", LOADED, "glidein"),
         **fields,
     )
 
