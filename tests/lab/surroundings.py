@@ -27,7 +27,7 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "wrapper-libraries": Condition(
         "the site sets LD_LIBRARY_PATH, and nothing starts with it, nor with another PATH than the system's",
-        touches=touching("binary", "libraries"),
+        touches=touching("binary", "libraries", "path"),  # the factory's command has a PATH of its own
         prepare=wrapped(JOBS_ENVIRONMENT + " || { echo FATAL: no >&2; exit 255; }"),
         environment={"LD_LIBRARY_PATH": "/opt/site/lib"},
         factory_binary=("env", "-u", "LD_LIBRARY_PATH", "PATH=/usr/bin:/bin", "/lab/bin/apptainer"),

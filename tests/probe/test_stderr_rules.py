@@ -101,6 +101,8 @@ APPTAINER = [
         "ERROR  : Failed to create mount namespace: mount namespace requires privileges, check Apptainer installation",
         "mount_denied",
     ),
+    ("FATAL:   User namespace required but not allowed by configuration.", "userns_disabled_by_config"),
+    ("ERROR  : User namepace needed but not allowed by configuration", "userns_disabled_by_config"),
     ("FATAL:   apptainer image is not in an allowed configured path", "sif_disallowed_by_config"),
     ("FATAL:   configuration disallows users from running sandbox containers", "sandbox_disallowed_by_config"),
     (
