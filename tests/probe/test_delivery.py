@@ -260,7 +260,7 @@ def test_what_happens_when(situation: Situation, world: World, places: dict[str,
     if "SSL_CERT_FILE" in environment:
         monkeypatch.setenv("SSL_CERT_FILE", environment["SSL_CERT_FILE"])  # OpenSSL reads it itself
     if situation.settings["collector"].endswith(("hang", "drip")):
-        monkeypatch.setattr(delivery, "TRY_LIMIT_S", 0.4)
+        monkeypatch.setattr(delivery, "TRY_LIMIT_S", 2.5)
         monkeypatch.setattr(delivery, "PAUSES_S", ())
     report = sample_report("healthy")
     changes = filled(situation.settings, places)

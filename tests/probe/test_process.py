@@ -52,9 +52,9 @@ def test_a_signal_is_told(number: int):
 
 
 def test_a_hanging_program_is_killed_at_its_limit_and_what_it_said_before_is_kept():
-    outcome = shell("echo before; sleep 100", limit_s=0.3)
+    outcome = shell("echo before; sleep 100", limit_s=1.5)
     assert (outcome.state, outcome.stdout, outcome.left_running) == ("timeout", "before\n", False)
-    assert 0.3 <= outcome.duration_s < 8
+    assert 1.5 <= outcome.duration_s < 8
 
 
 def test_a_program_is_killed_even_before_it_has_a_session_of_its_own():
@@ -69,7 +69,7 @@ def test_a_flood_of_output_is_cut_and_does_not_stop_the_program():
 
 
 def test_an_endless_flood_ends_at_the_limit():
-    outcome = run("yes", limit_s=0.3)
+    outcome = run("yes", limit_s=1.5)
     assert (outcome.state, len(outcome.stdout)) == ("timeout", 65536)
     assert outcome.duration_s < 8
 

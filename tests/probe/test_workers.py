@@ -58,9 +58,9 @@ def test_what_was_yielded_before_the_limit_is_kept():
         yield "second"
         hang()
 
-    result = one(work, 0.3)
+    result = one(work, 1.5)
     assert result[:4] == ("timeout", "second", "", None)
-    assert 0.3 <= result.duration_s < 8
+    assert 1.5 <= result.duration_s < 8
 
 
 def test_a_worker_that_only_hangs_has_no_value():
