@@ -122,7 +122,7 @@ def test_a_library_that_hangs_or_crashes_costs_its_limit_and_no_more(
 def test_a_management_library_that_hangs_is_told_and_is_no_failure_where_cuda_works(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gpu_nvidia, "LIMIT_S", 0.7)
+    monkeypatch.setattr(gpu_nvidia, "LIMIT_S", 2.0)
     data, checks = found(node(GPU_STANDIN_NVML="hang"))
     assert outcome(data) == ("ok", None)
     assert outcome(checks["gpus.nvml"]) == ("timeout", "gpu_timeout")

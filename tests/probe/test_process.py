@@ -108,7 +108,7 @@ def test_a_program_that_closes_its_streams_is_waited_for():
 
 def test_a_program_that_ignores_sigterm_and_forks_is_killed_with_its_children(tmp_path: Path):
     script = f"trap '' TERM INT HUP; sleep 100 & echo $! >{tmp_path}/pid; while :; do sleep 100; done"
-    outcome = shell(script, limit_s=0.5)
+    outcome = shell(script, limit_s=1.5)
     assert outcome.state == "timeout"
     pid = int((tmp_path / "pid").read_text())
     wait_for(lambda: not is_alive(pid))

@@ -109,7 +109,7 @@ def test_no_calls_are_no_processes():
 def test_a_place_that_hangs_is_touched_once(record: Path):
     calls = {name: [hang if name == "b" else note, str(record), name] for name in "abcd"}
     places = {"a": "/one", "b": "/one", "c": "/one", "d": "/other"}
-    results = relay.call_by_place(calls, dict.fromkeys(calls, 0.4), places)
+    results = relay.call_by_place(calls, dict.fromkeys(calls, 1.5), places)
     assert {name: result.state for name, result in results.items()} == {
         "a": "done", "b": "timeout", "c": "timeout", "d": "done",
     }  # fmt: skip

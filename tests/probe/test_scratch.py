@@ -110,7 +110,7 @@ def test_a_bind_or_a_storage_folder_that_hangs_is_named(tmp_path, monkeypatch):
         return time.sleep(100) if "hung" in path else visit(path, *roles)
 
     monkeypatch.setattr(scratch, "visit", hang)
-    monkeypatch.setattr(scratch, "LIMIT_S", 0.4)
+    monkeypatch.setattr(scratch, "LIMIT_S", 1.5)
     monkeypatch.setattr(scratch, "is_local", lambda _table, path: "hung" not in path)
     monkeypatch.setattr(scratch, "STORAGE", ["/hung/storage"])
     data, checks = looked(tmp_path, "/hung/bind:/data,/hung/bind/too:/more")
