@@ -7,7 +7,7 @@ the attribute ``user.fqrn`` (CVMFS 2.12, run). What looks and judges is imported
 
 import os
 import re
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from probe.checks import check
 from probe.detectors import cvmfs_mounts
@@ -47,7 +47,7 @@ def mount_dir_of(settings: Settings) -> str:
     return (settings.cvmfs_mount_dir or cvmfs_mounts.DEFAULT_DIR).rstrip("/") or "/"
 
 
-def wanted(settings: Settings, mounts: List[Dict[str, str]], mount_dir: str, kind: str) -> List[str]:
+def wanted(settings: Settings, mounts: List[Dict[str, str]], mount_dir: str, kind: Optional[str]) -> List[str]:
     """The repositories to look at: those asked for, or else those mounted, the images' and the usual ones."""
     asked = settings.cvmfs_repositories + _of_sets(settings.cvmfs_sets)
     if asked:
@@ -88,22 +88,25 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     """
     mount_dir = mount_dir_of(settings)
     mounts = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
-    mounts = cvmfs_mounts.as_linked(mounts, mount_dir, link_of(host.at(mount_dir)))
+    places = [row["where"] for row in earlier.get("places", ()) if row["hung"] and ":" not in row["where"]]
+    link, listed, is_hung = _peeked(host, mounts, mount_dir, places)
+    mounts = cvmfs_mounts.as_linked(mounts, mount_dir, link)
     uses_cvmfsexec = (settings.configured("GLIDEIN_USE_CVMFSEXEC") or "").lower() in ("1", "true")
     in_parrot = bool(host.environment.get("PARROT_ENABLED"))  # cctools sets it for all that parrot_run runs
-    kind = cvmfs_mounts.kind_of(mounts, mount_dir, uses_cvmfsexec, in_parrot)
+    kind = None if is_hung else cvmfs_mounts.kind_of(mounts, mount_dir, uses_cvmfsexec, in_parrot)
     names = wanted(settings, mounts, mount_dir, kind)
-    if kind == "none" and not names and os.path.lexists(host.at(mount_dir)):
-        listed = host.attempt("cvmfs.folder", LIMIT_S, os.listdir, host.at(mount_dir)).value or []
+    if kind == "none" and not names:
         names = sorted(name for name in listed if "." in name and is_name(name))[:COPIES]
     rows: List[Dict[str, Any]] = []
     checks = []
     if names:
-        places = [row["where"] for row in earlier.get("places", ()) if row["hung"] and ":" not in row["where"]]
-        hung = {repository_of(place, mount_dir) for place in places}
+        hung: Set[Optional[str]] = {repository_of(place, mount_dir) for place in places}
+        hung.update(names if is_hung else ())
         rows, checks = _look_at(host, settings, mounts, mount_dir, kind, names, hung)
         if kind == "none" and any(row["status"] == "ok" for row in rows):
             kind = "bind"  # an unpacked copy, as HPC sites have it: jobs find what they look for
+    elif is_hung:
+        checks = [check("cvmfs", "timeout", "cvmfs_hung", mount_dir + " does not answer")]
     elif kind == "none":
         checks = [check("cvmfs", "fail", "cvmfs_not_mounted", "nothing is mounted under {}".format(mount_dir))]
     version = next((row["client_version"] for row in rows if row["client_version"]), None)
@@ -111,12 +114,35 @@ def detect(host: Host, settings: Settings, earlier: Dict[str, Any]) -> Iterator[
     yield {"data": data, "checks": checks}
 
 
+def _peeked(
+    host: Host, mounts: List[Dict[str, str]], mount_dir: str, hung: List[str]
+) -> Tuple[Optional[str], List[str], bool]:
+    """Of a folder that nothing is mounted in: where it leads as a link, the names in it, and whether it does not answer."""
+    folder = host.at(mount_dir)
+    # /cvmfs itself lies on our own root; another folder may lie on what hangs.
+    if cvmfs_mounts.mounted_under(mounts, mount_dir) or (mount_dir == "/cvmfs" and not os.path.lexists(folder)):
+        return None, [], False
+    if any(place.startswith(mount_dir + "/") for place in hung):
+        return None, [], True
+    result = host.attempt("cvmfs.folder", LIMIT_S, peek, folder)
+    link, listed = result.value or (None, [])
+    return link, listed, result.state == "timeout"
+
+
+def peek(folder: str) -> Tuple[Optional[str], List[str]]:
+    """Where a folder leads if it is a link, and the names in it. May hang."""
+    try:
+        return link_of(folder), os.listdir(folder)
+    except OSError:
+        return None, []
+
+
 def _look_at(
     host: Host,
     settings: Settings,
     mounts: List[Dict[str, str]],
     mount_dir: str,
-    kind: str,
+    kind: Optional[str],
     names: List[str],
     hung: Set[Optional[str]],
 ) -> Any:

@@ -38,7 +38,7 @@ class Known(NamedTuple):
     the least revision that the configuration asks for, the limit that it would have with more time."""
 
     was_mounted: bool
-    kind: str
+    kind: Optional[str]
     limit_s: float
     least_revision: Optional[int] = None
     wanted_s: float = 0.0

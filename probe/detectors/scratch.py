@@ -161,8 +161,8 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     if not home:
         home = host.attempt("scratch.passwd", LIMIT_S, home_of, host.environment, facts["uid"]).value
     wanted = requested_binds(settings)
-    results, work = _visit_all(host, paths, home, [*map(source_of, wanted), *STORAGE])
-    states = {path: "late" if _is_late(result) else result.state for path, result in results.items()}
+    results, work, wanted_s = _visit_all(host, paths, home, [*map(source_of, wanted), *STORAGE])
+    states = {path: "late" if _is_late(result, wanted_s) else result.state for path, result in results.items()}
     hung = [path for path, state in states.items() if state == "timeout"]
     rows, checks, good = [], [], []
     for path, name in paths.items():
@@ -194,9 +194,9 @@ def detect(host: Host, settings: Settings, _earlier: Dict[str, Any]) -> Iterator
     yield {"data": data, "checks": checks}
 
 
-def _is_late(result: Result) -> bool:
+def _is_late(result: Result, wanted_s: float) -> bool:
     """Whether it may have answered if the deadline had left more time."""
-    return result.state == "timeout" and cut_short(result, LIMIT_S)
+    return result.state == "timeout" and cut_short(result, wanted_s)
 
 
 def _is_there(result: Result) -> Optional[bool]:
@@ -211,11 +211,12 @@ def local_ones(host: Host, paths: Iterable[str]) -> List[str]:
 
 def _visit_all(
     host: Host, paths: Dict[str, str], home: Optional[str], sources: List[str]
-) -> Tuple[Dict[str, Result], Any]:
+) -> Tuple[Dict[str, Result], Any, float]:
     """Visit each path once; of those on one foreign mount the others only after the first answered.
 
     So a hung mount costs one child, however many of our paths lie on it. The child that has visited the local ones
-    makes the work folder as well (the second value; None where it could not): the verdict waits for that.
+    makes the work folder as well (the second value; None where it could not): the verdict waits for that. The third is the
+    limit that a visit would have with more time.
     """
     table = parse_mountinfo(host.read_or_none("/proc/self/mountinfo") or "")
     everything = list(dict.fromkeys([*paths, *([home] if home else []), *sources]))
@@ -229,8 +230,8 @@ def _visit_all(
             first.append(path)
         else:
             later.append((leader, path))
-    mounting = any(is_mounted_by_touch(table, path) for path in everything)
-    limit_s = host.limit(MOUNT_LIMIT_S if mounting else LIMIT_S, 0.3)
+    wanted_s = MOUNT_LIMIT_S if any(is_mounted_by_touch(table, path) for path in everything) else LIMIT_S
+    limit_s = host.limit(wanted_s, 0.3)
     made: Dict[str, Any] = {}
 
     def visits(names: List[str]) -> Dict[str, Result]:
@@ -249,7 +250,7 @@ def _visit_all(
     results = visits(first)
     results.update({path: results[leader] for leader, path in later if results[leader].state == "timeout"})
     results.update(visits([path for _, path in later if path not in results]))
-    return results, made.get(WORK)
+    return results, made.get(WORK), wanted_s
 
 
 def _row(path: str, name: str, state: str, found: Dict[str, Any]) -> Dict[str, Any]:

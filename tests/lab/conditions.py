@@ -395,6 +395,16 @@ CONDITIONS: dict[str, Condition] = {
         bars_wrappers=True,
         environment={"PATH": "/hung/bin:/lab/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
     ),
+    "cvmfs_dir-hung": hung(
+        "CVMFS_MOUNT_DIR lies on what does not answer, and the entry says SINGULARITY_BIN=PATH",
+        "/hung/dist",
+        "cvmfs",
+        "options",
+        prepare="glidein_config SINGULARITY_BIN PATH",
+        factory_arguments=("--pid", "--bind", "/hung/dist/cvmfs:/cvmfs"),
+        environment={"CVMFS_MOUNT_DIR": "/hung/dist/cvmfs"},
+        probe_arguments=CONFIG_FILE,
+    ),
     "path-end_hung": hung(
         "the last folder of PATH does not answer",
         "/hung/bin",

@@ -260,13 +260,13 @@ def test_what_happens_when(situation: Situation, world: World, places: dict[str,
     if "SSL_CERT_FILE" in environment:
         monkeypatch.setenv("SSL_CERT_FILE", environment["SSL_CERT_FILE"])  # OpenSSL reads it itself
     if situation.settings["collector"].endswith(("hang", "drip")):
-        monkeypatch.setattr(delivery, "TRY_LIMIT_S", 2.5)
+        monkeypatch.setattr(delivery, "TRY_LIMIT_S", 6.0)  # time to connect, too, on a full machine
         monkeypatch.setattr(delivery, "PAUSES_S", ())
     report = sample_report("healthy")
     changes = filled(situation.settings, places)
     started = time.monotonic()
     told = deliver(report, environment, glidein=filled(situation.glidein, places), spool=places["spool"], **changes)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
 
     tries = [row for row in report["delivery"] if row["way"] == "http"]
     assert [row["reason"] for row in tries] == situation.reasons
