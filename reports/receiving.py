@@ -17,7 +17,6 @@ from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from reports import compression
 from reports.authorization import Authorizer, Caller, Refused, Sender
 from reports.awaiting import Awaiting
 from reports.batches import Bodies, Checked
@@ -167,7 +166,7 @@ class Receiver:
 
     async def _one(self, decoded: Iterator[bytes], sender: Sender) -> Response:
         try:
-            submission = await self._submission(decoded, sender)
+            submission = await run_sync(self._validated, decoded, sender)
         except Rejected as rejected:
             raise HttpProblem.of_rejected(rejected) from rejected
         except Refused as refused:
@@ -186,20 +185,10 @@ class Receiver:
             self._count([found[1]])
         return found
 
-    async def _submission(self, decoded: Iterator[bytes], sender: Sender) -> Submission:
-        """An ordinary report at once: a thread and back takes longer than to look at it. All else in a thread."""
-        first = next(decoded, b"")
-        if len(first) < compression.PIECE_BYTES:
-            second = next(decoded, b"")
-            if not second and (quick := self._bodies.quick(first, sender)):
-                return quick
-            first += second
-        return await run_sync(self._validated, first, decoded, sender)
-
-    def _validated(self, first: bytes, rest: Iterator[bytes], sender: Sender) -> Submission:
+    def _validated(self, decoded: Iterator[bytes], sender: Sender) -> Submission:
         limit = self._settings.report_limit_bytes
-        raw = bytearray(first)
-        for piece in rest:
+        raw = bytearray()
+        for piece in decoded:
             raw += piece
             if len(raw) > limit:
                 break
