@@ -100,6 +100,7 @@ class Condition:
     deadline_s: float = 30.0
     least_deadline_s: float = 0.0  # with less the probe cannot know that a program never answers
     factory_limit_s: float = FACTORY_LIMIT_S
+    side_by_side: int = 0  # further detectors that look at what hangs at the same time as the first
 
     @property
     def is_wrapped(self) -> bool:
@@ -113,8 +114,8 @@ class Condition:
 
     @property
     def mounts_that_hang(self) -> int:
-        """How many processes in uninterruptible sleep may be left by a run: one a hung mount."""
-        return sum(mounted.hangs for mounted in self.mounts)
+        """How many processes in uninterruptible sleep may be left by a run: one a hung mount, as a rule."""
+        return sum(mounted.hangs for mounted in self.mounts) + self.side_by_side
 
 
 def combined(conditions: Iterable[Condition]) -> Condition:
@@ -141,6 +142,7 @@ def _both(one: Condition, two: Condition) -> Condition:
         deadline_s=max(min(one.deadline_s, two.deadline_s), one.least_deadline_s, two.least_deadline_s),
         least_deadline_s=max(one.least_deadline_s, two.least_deadline_s),
         factory_limit_s=min(one.factory_limit_s, two.factory_limit_s),
+        side_by_side=one.side_by_side + two.side_by_side,
     )
 
 

@@ -404,6 +404,7 @@ CONDITIONS: dict[str, Condition] = {
         factory_arguments=("--pid", "--bind", "/hung/dist/cvmfs:/cvmfs"),
         environment={"CVMFS_MOUNT_DIR": "/hung/dist/cvmfs"},
         probe_arguments=CONFIG_FILE,
+        side_by_side=1,  # for the binary in it, and since every start binds it
     ),
     "path-end_hung": hung(
         "the last folder of PATH does not answer",

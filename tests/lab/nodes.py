@@ -340,6 +340,11 @@ NODES: dict[str, Node] = {
     ),
     # --- what is around a start: binds, the environment, a script around the binary ---
     "bind-hung": fails("bind_hung", "bind-hung", checks={"host.binds./hung/bind": ("timeout", "bind_hung")}),
+    "cvmfs_dir-hung": fails(
+        "bind_hung",
+        "cvmfs_dir-hung",
+        checks={"host.binds./hung/dist/cvmfs": ("timeout", "bind_hung"), "cvmfs": ("timeout", "cvmfs_hung")},
+    ),
     "storage": works("storage", checks={"singularity.storage": OK}),
     "storage-no_layer": works(
         "storage",

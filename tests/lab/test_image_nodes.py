@@ -126,20 +126,24 @@ def test_a_mount_that_hangs_costs_one_process_however_many_images_lie_on_it(lab:
             lab.image.name: ("ok", None),
         }
         assert duration_s < 9
-        assert len(processes_in("D")) <= 1
+        assert len(processes_in("D", home)) == 1
         # Another image on the same mount, another run: not touched.
         again, _ = run(lab, home, "--deadline", "8", "--only", "images", *options(point / "another"))
         assert said(again) == {"another": ("timeout", "image_unreadable")}
-        assert len(processes_in("D")) <= 1
+        assert len(processes_in("D", home)) == 1
 
 
-def processes_in(state: str) -> list[str]:
-    """Process ids of ours in a state, by the name that workers carry."""
-    listed = subprocess.run(["ps", "-eo", "pid,stat,comm"], capture_output=True, text=True, check=True).stdout
-    lines = [line.split(None, 2) for line in listed.splitlines()]
+def processes_in(state: str, home: Path) -> list[str]:
+    """Process ids in a state, by the name that workers carry, of a probe with images in this folder."""
+    listed = subprocess.run(["ps", "-wweo", "pid,stat,comm,args"], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 3) for line in listed.splitlines()]
     from probe import stuck
 
-    return [pid for pid, stat, name in lines if stat.startswith(state) and name.startswith(stuck.PREFIX)]
+    return [
+        pid
+        for pid, stat, name, arguments in lines
+        if stat.startswith(state) and name.startswith(stuck.PREFIX) and str(home) in arguments
+    ]
 
 
 @contextlib.contextmanager

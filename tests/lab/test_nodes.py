@@ -70,18 +70,6 @@ def test_a_bind_that_hangs_leaves_one_process_however_many_runs_there_are(lab: L
     assert (seen.usable, seen.singularity["reason"]) == (False, "bind_hung"), seen.summary()
 
 
-def test_a_cvmfs_folder_that_hangs_is_not_called_missing(lab: Laboratory):
-    seen = lab.observe(["cvmfs_dir-hung"], probe_runs=2)
-    # Two detectors look there side by side: one for the binary in it, one since every start binds it.
-    assert seen.left_behind(2) == {}, seen.summary()
-    assert (seen.factory_ok, seen.usable, seen.singularity["reason"]) == (False, False, "bind_hung"), seen.summary()
-    assert seen.report is not None
-    assert seen.report["complete"], seen.summary()
-    assert seen.report["cvmfs"]["kind"] is None
-    found = {row["id"]: (row["status"], row["reason"]) for row in seen.report["checks"]}
-    assert found["cvmfs"] == ("timeout", "cvmfs_hung")
-
-
 def test_the_machine_is_as_it_was(lab: Laboratory):
     before = the_machine()
     lab.observe(["root", "cvmfs", "proc_masked"])
