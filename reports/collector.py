@@ -93,7 +93,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if gate:
+            await gate.start()
         yield
+        if gate:
+            await gate.stop()
         await run_sync(kept.close)
         await run_sync(writer.close)
 

@@ -1,14 +1,15 @@
 """The gate's child: checks what comes as bytes, and makes what is good of it durable in segments of its own."""
 
+import contextlib
 import signal
+import socket
 import uuid
 from io import BytesIO
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from reports import compression
+from reports import compression, messages
 from reports.authorization import Sender
 from reports.batches import Bodies
 from reports.contract import Problem
@@ -48,13 +49,22 @@ class Refusal(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What became of a body, or of several single reports, whose lines are counted from 0 then: the frames written, with
-    the ids of their reports, and the segment that is written to now."""
+    """What became of a body: the frames written, with the ids of their reports, and the segment that is written to now."""
 
     lines: list[LineResult]
     written: list[tuple[Frame, list[bytes]]]
     segment: str | None
     refusal: Refusal | None
+
+
+class Kept(NamedTuple):
+    """What became of several single reports: for each its id, or None for what is not plainly a report; the frame with those
+    that are kept, their ids as bytes, and the segment that is written to now. Short, since it is sent for every few."""
+
+    report_ids: list[str | None]
+    frame: Frame | None
+    ids: list[bytes]
+    segment: str | None
 
 
 class Checker:
@@ -83,16 +93,19 @@ class Checker:
                 ]
         except HttpProblem as found:
             refusal = Refusal(found.status, found.detail, found.kind)
-        return self._flushed(results, written, refusal)
+        if written:
+            self._flush()
+        return Done(results, written, self._segment_path(), refusal)
 
-    def singles(self, bodies: list[Work]) -> Done:
-        """Keep those single reports that are plainly reports; for the others the line's id is None: look at them in full."""
+    def singles(self, bodies: list[Work]) -> Kept:
+        """Keep those single reports that are plainly reports; the others are to be looked at in full."""
         found = [self._plain(body) for body in bodies]
         written = self._written([each for each in found if each])
-        lines = [
-            LineResult(number, each and each.report["report_id"], 200, "", []) for number, each in enumerate(found)
-        ]
-        return self._flushed(lines, written, None)
+        report_ids = [each and each.report["report_id"] for each in found]
+        if not written:
+            return Kept(report_ids, None, [], self._segment_path())
+        self._flush()
+        return Kept(report_ids, *written[0], self._segment_path())
 
     def _plain(self, work: Work) -> Submission | None:
         try:
@@ -109,12 +122,12 @@ class Checker:
         ids = [uuid.UUID(item.report["report_id"]).bytes for item in kept]
         return [(self._writable().append(microseconds(utc_now()), ids, [item.raw for item in kept]), ids)]
 
-    def _flushed(
-        self, lines: list[LineResult], written: list[tuple[Frame, list[bytes]]], refusal: Refusal | None
-    ) -> Done:
-        if written and self._segment:
+    def _flush(self) -> None:
+        if self._segment:
             self._segment.flush()
-        return Done(lines, written, str(self._segment.path) if self._segment else None, refusal)
+
+    def _segment_path(self) -> str | None:
+        return str(self._segment.path) if self._segment else None
 
     def _writable(self) -> Segment:
         segment = self._segment
@@ -123,7 +136,6 @@ class Checker:
             segment = None
         self._segment = segment or Segment(self._folder / f"{uuid.uuid4().hex}{SUFFIX}")
         return self._segment
-
 
     def _end(self, segment: Segment) -> None:
         """Part of the batch may be in it."""
@@ -136,24 +148,24 @@ class Checker:
 
 
 def main(descriptor: int) -> None:
-    """The child: check what comes, until the pipe ends."""
-    # They are for the parent, which ends the pipe when it is done.
+    """The child: check what comes, until its socket ends."""
+    # They are for the parent, which ends the socket when it is done.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     garbage.look_seldom()
-    with Connection(descriptor) as pipe:
-        _serve(pipe)
-
-
-def _serve(pipe: Connection) -> None:
-    try:
-        checker = Checker(*pipe.recv())
+    # End of file, or a parent that ended.
+    with (
+        contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError),
+        socket.socket(fileno=descriptor) as parent,
+        parent.makefile("rb") as asked,
+    ):
+        checker = Checker(*messages.read(asked))
         while True:
-            work = pipe.recv()
-            try:
-                answer: Any = checker.singles(work) if isinstance(work, list) else checker.done(work)
-            except OSError as error:
-                answer = f"The inbox cannot be written: {error.strerror}."
-            pipe.send(answer)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent ended
+            parent.sendall(messages.packed(_answer(checker, messages.read(asked))))
+
+
+def _answer(checker: Checker, work: Work | list[Work]) -> Done | Kept | str:
+    try:
+        return checker.singles(work) if isinstance(work, list) else checker.done(work)
+    except OSError as error:
+        return f"The inbox cannot be written: {error.strerror}."

@@ -64,8 +64,15 @@ class Checking(Protocol):
     def check(self, work: Work) -> Outcome:
         """Check a batch and make what is good of it durable. Blocks. Raises Busy, DatabaseUnavailable."""
 
-    def submit(self, work: Work) -> "Future[Found]":
-        """Queue a single report: its id with "new" or "known", None for what is not plainly a report. Raises Busy."""
+    async def start(self) -> None:
+        """Make ready for single reports."""
+
+    async def found(self, work: Work) -> Found:
+        """A single report's id with "new" or "known", None for what is not plainly a report. Raises Busy,
+        DatabaseUnavailable."""
+
+    async def stop(self) -> None:
+        """Take no single reports any more."""
 
 
 class Receiver:
@@ -177,7 +184,7 @@ class Receiver:
     async def _kept(self, gate: Checking, work: Work) -> Found:
         began = time.monotonic()
         try:
-            found = await self._awaiting.result(gate.submit(work))
+            found = await gate.found(work)
         except SiteDbError as error:
             raise self._not_stored(error) from error
         if found:
