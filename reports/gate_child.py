@@ -17,6 +17,9 @@ from reports.intake import utc_now
 from reports.problems import HttpProblem
 from reports.settings import Settings
 from site_db import garbage
+from site_db.errors import SiteDbError
+from site_db.inbox import Looked, Written
+from site_db.known_reports import KnownReports
 from site_db.segments import SUFFIX, Frame, Segment
 from site_db.store import Submission
 from site_db.times import microseconds
@@ -49,32 +52,43 @@ class Refusal(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What became of a body: the frames written, with the ids of their reports, and the segment that is written to now."""
+    """What became of a body: the frames written, with the ids of their reports, the segment that is written to now, and
+    which of the reports the database has already (None where it gave no answer)."""
 
     lines: list[LineResult]
-    written: list[tuple[Frame, list[bytes]]]
+    written: Written
     segment: str | None
+    known: set[bytes] | None
     refusal: Refusal | None
+
+    def looked(self, turn: int) -> Looked | None:
+        """That somebody asked the database, since `turn` (Inbox.look)."""
+        return None if self.known is None else Looked(turn, self.known)
 
 
 class Kept(NamedTuple):
-    """What became of several single reports: for each its id, or None for what is not plainly a report; the frame with those
-    that are kept, their ids as bytes, and the segment that is written to now. Short, since it is sent for every few."""
+    """What became of several single reports: for each its id, or None for what is not plainly a report; the rest as Done has
+    it. Short, since it is sent for every few."""
 
     report_ids: list[str | None]
-    frame: Frame | None
-    ids: list[bytes]
+    written: Written
     segment: str | None
+    known: set[bytes] | None
+
+    def looked(self, turn: int) -> Looked | None:
+        """As Done's."""
+        return None if self.known is None else Looked(turn, self.known)
 
 
 class Checker:
     """The child's work."""
 
-    def __init__(self, folder: Path, settings: Settings, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, settings: Settings, segment_bytes: int, url: str) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._bodies = Bodies(settings, quickly=True)
         self._segment: Segment | None = None
+        self._known_reports = KnownReports(url)
 
     def done(self, work: Work) -> Done:
         """Check a body chunk by chunk, and flush once."""
@@ -93,19 +107,13 @@ class Checker:
                 ]
         except HttpProblem as found:
             refusal = Refusal(found.status, found.detail, found.kind)
-        if written:
-            self._flush()
-        return Done(results, written, self._segment_path(), refusal)
+        return Done(results, written, *self._flushed(written), refusal)
 
     def singles(self, bodies: list[Work]) -> Kept:
         """Keep those single reports that are plainly reports; the others are to be looked at in full."""
         found = [self._plain(body) for body in bodies]
         written = self._written([each for each in found if each])
-        report_ids = [each and each.report["report_id"] for each in found]
-        if not written:
-            return Kept(report_ids, None, [], self._segment_path())
-        self._flush()
-        return Kept(report_ids, *written[0], self._segment_path())
+        return Kept([each and each.report["report_id"] for each in found], written, *self._flushed(written))
 
     def _plain(self, work: Work) -> Submission | None:
         try:
@@ -122,12 +130,17 @@ class Checker:
         ids = [uuid.UUID(item.report["report_id"]).bytes for item in kept]
         return [(self._writable().append(microseconds(utc_now()), ids, [item.raw for item in kept]), ids)]
 
-    def _flush(self) -> None:
-        if self._segment:
+    def _flushed(self, written: Written) -> tuple[str | None, set[bytes] | None]:
+        """All is on disk: the segment, and what of it the database has already."""
+        if written and self._segment:
             self._segment.flush()
+        return str(self._segment.path) if self._segment else None, self._known([i for _, ids in written for i in ids])
 
-    def _segment_path(self) -> str | None:
-        return str(self._segment.path) if self._segment else None
+    def _known(self, ids: list[bytes]) -> set[bytes] | None:
+        try:
+            return self._known_reports(ids)
+        except SiteDbError:  # the collector asks itself, and says to the senders what is wrong
+            return None
 
     def _writable(self) -> Segment:
         segment = self._segment

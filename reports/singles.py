@@ -1,33 +1,30 @@
 """Single reports on their way to the process that checks and keeps them, and its answers on their way back.
 
-Those that come while it works go together. While it works on one group the next is on its way already, and the database
-is asked about the one before: nobody waits for the others' turn. All of it is on the event loop but that question: a
-thread in between would wait for the interpreter some milliseconds a group.
+Those that come while it works go together, and while it works on one group the next is on its way already: nobody waits
+for the other's turn. All of it is on the event loop: a thread in between would wait for the interpreter some
+milliseconds a group.
 """
 
 import asyncio
-import logging
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from anyio.to_thread import run_sync
 
 from reports import messages
+from reports.child import Child, not_written
 from reports.gate_child import Kept, Work
-from site_db.errors import Busy, DatabaseUnavailable
+from site_db.errors import Busy
+from site_db.inbox import Inbox
 
-LOG = logging.getLogger("site_db.collector")
 _GROUP = 32
 _UNDER_WAY = 2  # groups
 _RETRY_AFTER_S = 10
 
 # A report's id with "new" or "known"; None for what has to be looked at in full.
 Found = tuple[str, str] | None
-Tell = Callable[[Sequence[Found]], None]
-# Takes over what was kept of a group, and tells what became of each report, from whichever thread. Blocks; raises.
-Take = Callable[[Kept, Tell], None]
 
 
 class _Asked(NamedTuple):
@@ -35,14 +32,21 @@ class _Asked(NamedTuple):
     found: "asyncio.Future[Found]"
 
 
-class Singles:
-    """The collector's end, on one event loop. `connect` starts the process and gives the socket to it; raises OSError."""
+class _Group(NamedTuple):
+    """Reports that went together, and since when the child may have asked the database about them (Inbox.look)."""
 
-    def __init__(self, connect: Callable[[], socket.socket], take: Take) -> None:
-        self._connect = connect
-        self._take = take
+    asked: list[_Asked]
+    turn: int
+
+
+class Singles:
+    """The collector's end, on one event loop."""
+
+    def __init__(self, child: Child, inbox: Inbox) -> None:
+        self._child = child
+        self._inbox = inbox
         self._waiting: deque[_Asked] = deque()
-        self._under_way: deque[list[_Asked]] = deque()
+        self._under_way: deque[_Group] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -52,7 +56,7 @@ class Singles:
         return len(self._waiting)
 
     async def found(self, work: Work) -> Found:
-        """What became of a single report. Raises what `Take` raises, and DatabaseUnavailable where the process died."""
+        """What became of a single report. Raises DatabaseUnavailable: then it is not acknowledged."""
         asked = _Asked(work, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         self.start()
@@ -74,56 +78,69 @@ class Singles:
         """As long as there is a process."""
         error: Exception = Busy("The collector is shutting down.", _RETRY_AFTER_S)
         try:
-            reader, self._writer = await asyncio.open_connection(sock=self._connect())
+            reader, self._writer = await asyncio.open_connection(sock=self._child.start_anew())
             self._hand_on()
             while True:
-                await self._next_answer(reader)
+                await self._take(await messages.received(reader), self._under_way.popleft())
         except (OSError, asyncio.IncompleteReadError):
-            LOG.error("a process that checks reports ended; another is started")
-            error = DatabaseUnavailable("A process that checks reports ended.", "It is started anew.")
+            error = self._child.ended()
         finally:
             if self._writer:
                 self._writer.close()
                 self._writer = None
-            for group in [*self._under_way, list(self._waiting)]:
-                _refuse(group, error)
-            self._under_way.clear()
+            while self._under_way:
+                self._refuse(self._under_way.popleft(), error)
+            _tell_all(list(self._waiting), error)
             self._waiting.clear()
-
-    async def _next_answer(self, reader: asyncio.StreamReader) -> None:
-        kept: Kept | str = await messages.received(reader)
-        group = self._under_way.popleft()
-        self._hand_on()
-        if isinstance(kept, str):
-            _refuse(group, DatabaseUnavailable(kept, "Make room, or mend the disk."))
-            return
-        try:
-            await run_sync(self._take, kept, _teller(group))
-        except Exception as error:  # noqa: BLE001 - handed to those who wait; the others are to be told, too
-            _refuse(group, error)
 
     def _hand_on(self) -> None:
         while self._writer and self._waiting and len(self._under_way) < _UNDER_WAY:
-            group = [self._waiting.popleft() for _ in range(min(_GROUP, len(self._waiting)))]
-            self._under_way.append(group)
-            self._writer.write(messages.packed([asked.work for asked in group]))
+            asked = [self._waiting.popleft() for _ in range(min(_GROUP, len(self._waiting)))]
+            self._under_way.append(_Group(asked, self._inbox.look()))
+            self._writer.write(messages.packed([each.work for each in asked]))
+
+    async def _take(self, kept: Kept | str, group: _Group) -> None:
+        self._hand_on()
+        if isinstance(kept, str):
+            self._refuse(group, not_written(kept))
+            return
+        self._child.writes_to(kept.segment)
+        told, looked = _teller(group.asked, kept.report_ids), kept.looked(group.turn)
+        take = partial(self._inbox.take, kept.written, told, few_wait=True, looked=looked)
+        try:
+            # Seldom is somebody else answering just now, or the database did not answer the child.
+            if looked is None or not take(waits=False):
+                await run_sync(take)
+        except Exception as error:  # noqa: BLE001 - handed to those who wait; the others are to be told, too
+            _tell_all(group.asked, error)
+        finally:
+            self._inbox.looked(group.turn)
+            # Not before: until they are taken nothing but the child's use of it keeps a segment.
+            self._child.let_go()
+
+    def _refuse(self, group: _Group, error: Exception) -> None:
+        self._inbox.looked(group.turn)
+        _tell_all(group.asked, error)
 
 
-def _teller(group: Sequence[_Asked]) -> Tell:
+def _teller(group: Sequence[_Asked], report_ids: Sequence[str | None]) -> Callable[[Sequence[str]], None]:
+    """Tells each what became of its report, from whichever thread, and once, however often it is called."""
     loop = asyncio.get_running_loop()
 
-    def tell(results: Sequence[Found]) -> None:
-        for asked, found in zip(group, results, strict=True):
+    def tell(outcomes: Sequence[str]) -> None:
+        rest = iter(outcomes)
+        for asked, report_id in zip(group, report_ids, strict=True):
+            found = (report_id, next(rest)) if report_id else None
             if not asked.found.done():
                 asked.found.set_result(found)
 
-    def told(results: Sequence[Found]) -> None:
-        loop.call_soon_threadsafe(tell, results)
+    def told(outcomes: Sequence[str]) -> None:
+        loop.call_soon_threadsafe(tell, outcomes)
 
     return told
 
 
-def _refuse(group: Sequence[_Asked], error: Exception) -> None:
+def _tell_all(group: Sequence[_Asked], error: Exception) -> None:
     for asked in group:
         if not asked.found.done():
             asked.found.set_exception(error)

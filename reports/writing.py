@@ -42,7 +42,7 @@ def writing(
         stores.start()
         if folder := inbox or inbox_beside(store):
             kept = Inbox(folder, stores, partial(known_reports, store))
-            gate = Gate(kept, settings)
+            gate = Gate(kept, settings, url)
             try:
                 yield Writing(kept, gate)
             finally:

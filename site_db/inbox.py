@@ -15,14 +15,16 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from site_db import segments
 from site_db.errors import Busy, DatabaseUnavailable
+from site_db.leaving import Leaving
 from site_db.segments import ASIDE_SUFFIX, DAMAGED_SUFFIX, SUFFIX, Frame, Segment
 from site_db.store import Submission
 from site_db.times import microseconds
@@ -37,6 +39,9 @@ _PAUSE_S = 1.0
 _REST_TIMES, _LONGEST_REST_S = 3, 1.0
 _FEW_REPORTS = 2
 _LOCK_NAME = "lock"
+
+# Frames, and the ids of the reports in each.
+Written = Sequence[tuple[Frame, list[bytes]]]
 
 
 class Recording(Protocol):
@@ -56,6 +61,13 @@ class Limits(NamedTuple):
     reports: int = 100_000
     size_bytes: int = 1 << 30
     retry_after_s: int = 10
+
+
+class Looked(NamedTuple):
+    """Who asked the database already: since which turn (Inbox.look), and which reports it has."""
+
+    turn: int
+    known: set[bytes]
 
 
 class _Waiting(NamedTuple):
@@ -95,6 +107,7 @@ class Inbox:
         self._open_segments: set[str] = set()
         self._frames_of: Counter[str] = Counter()
         self._closed = self._written = False
+        self._leaving = Leaving()
         # Answers to the same report by two ways must not both say "new".
         self._answering = threading.Lock()
         self._segment: Segment | None = None
@@ -135,29 +148,56 @@ class Inbox:
         ):
             raise Busy(f"{self.pending} reports wait for {self._recorder.place}.", self._limits.retry_after_s)
 
+    def look(self) -> int:
+        """Begin to ask the database in another process; to be ended with what this returns (`looked`)."""
+        with self._changed:
+            return self._leaving.begin()
+
+    def looked(self, turn: int) -> None:
+        """End what `look` began."""
+        with self._changed:
+            self._leaving.end(turn)
+
+    @contextmanager
+    def looking(self) -> Iterator[int]:
+        """From `look` to `looked`."""
+        turn = self.look()
+        try:
+            yield turn
+        finally:
+            self.looked(turn)
+
     def take(
         self,
-        written: Sequence[tuple[Frame, list[bytes]]],
+        written: Written,
         answer: Callable[[list[str]], None],
         *,
         few_wait: bool = False,
-    ) -> None:
+        looked: Looked | None = None,
+        waits: bool = True,
+    ) -> bool:
         """Take over frames that another process has made durable in this folder; `answer` is called with "new" or "known"
         for each report: now, or with `few_wait` and few reports when the database has them, and then perhaps twice.
 
+        Without `looked` the database is asked. False where somebody else is answering and this call is not to wait for them.
         Raises DatabaseUnavailable where the database cannot be asked; the frames are kept nevertheless.
         """
+        if not self._answering.acquire(blocking=waits):
+            return False
         release: Callable[[], None] = _nobody_waits
-        with self._answering:
+        try:
             try:
-                outcomes = self._outcomes([report_id for _, ids in written for report_id in ids])
+                outcomes = self._outcomes([report_id for _, ids in written for report_id in ids], looked)
                 if few_wait and 0 < len(self._kept_ids) + len(outcomes) <= _FEW_REPORTS:
                     release = partial(answer, outcomes)
             finally:
                 # All at once: a segment may have begun and ended with them, and goes with the last that is kept.
                 self._keep([_Kept(frame, ids, release) for frame, ids in written])
+        finally:
+            self._answering.release()
         if release is _nobody_waits or not written:
             answer(outcomes)
+        return True
 
     def use(self, path: str) -> None:
         """A segment of another process: it is not removed before release(path), even if all of it is recorded."""
@@ -245,10 +285,14 @@ class Inbox:
         if not is_alone:
             answer()
 
-    def _outcomes(self, ids: Sequence[bytes]) -> list[str]:
+    def _outcomes(self, ids: Sequence[bytes], looked: Looked | None = None) -> list[str]:
         """What is kept here is asked first: what leaves here meanwhile is in the database already."""
         seen = self._kept_ids.intersection(ids)
-        seen |= self._known([report_id for report_id in ids if report_id not in seen])
+        if looked:
+            with self._changed:
+                seen |= looked.known | self._leaving.since(looked.turn, ids)
+        else:
+            seen |= self._known([report_id for report_id in ids if report_id not in seen])
         outcomes = []
         for report_id in ids:
             outcomes.append("known" if report_id in seen else "new")
@@ -336,6 +380,7 @@ class Inbox:
             for kept in group:
                 self._kept.popleft()
                 self._kept_ids.difference_update(kept.ids)
+                self._leaving.leave(kept.ids)
                 self._kept_bytes -= kept.frame.size
                 self._frames_of[kept.frame.path] -= 1
             for path in {kept.frame.path for kept in group}:

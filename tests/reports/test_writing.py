@@ -208,7 +208,7 @@ def test_a_batch_that_fills_a_segment_is_stored_whole(store: Store, tmp_path: Pa
     with (
         closing(StoreProcess(f"sqlite:///{tmp_path / 'site.db'}", store.place)) as stores,
         closing(Inbox(tmp_path / "inbox", stores, partial(known_reports, store))) as inbox,
-        closing(Gate(inbox, settings, children=1, segment_bytes=9000)) as gate,
+        closing(Gate(inbox, settings, f"sqlite:///{tmp_path / 'site.db'}", children=1, segment_bytes=9000)) as gate,
     ):
         for count in (1, 1100):
             lines = [orjson.dumps(report()) for _ in range(count)]
