@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from io import BytesIO
 from typing import IO, Protocol
 
 import orjson
@@ -119,7 +120,7 @@ class Receiver:
         self._check_room(sender)
         media_type = _media_type(request.headers)
         encoding = _encoding(request.headers)
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as body:
+        with _room_for(request.headers) as body:
             await self._take_body(request, body)
             size = body.tell()
             body.seek(0)
@@ -268,8 +269,17 @@ class Receiver:
 
     def _count(self, outcomes: list[str]) -> None:
         self._metrics.last_commit.set_to_current_time()
-        self._metrics.stored.inc(outcomes.count("new"))
-        self._metrics.known.inc(outcomes.count("known"))
+        new = outcomes.count("new")
+        self._metrics.stored.inc(new)
+        if known := len(outcomes) - new:
+            self._metrics.known.inc(known)
+
+
+def _room_for(headers: Mapping[str, str]) -> IO[bytes]:
+    """Where a body is kept: in memory, or in a file without name for one that is large or does not say how large it is."""
+    declared = headers.get("content-length", "")
+    is_small = len(declared) < 9 and declared.isdecimal() and int(declared) <= _IN_MEMORY_BYTES
+    return BytesIO() if is_small else tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
 
 
 def caller_of(request: Request) -> Caller:

@@ -34,9 +34,10 @@ _SEGMENT_BYTES = 32 * 1024 * 1024
 _GROUP_REPORTS = 500
 _RECORDED_AT_ONCE = 2000
 _PAUSE_S = 1.0
-# While much comes the recorder rests between groups, as many times as long as the last took: a small group costs nearly as
-# much as a large one. Of few reports the senders wait until the database has them, and it does not rest.
-_REST_TIMES, _LONGEST_REST_S = 3, 1.0
+# While much comes the recorder rests between groups, as many times as long as the last took, unless it is far behind: a small
+# group costs nearly as much as a large one, and what comes in cannot wait. Of few reports the senders wait until the
+# database has them, and it does not rest.
+_REST_TIMES, _LONGEST_REST_S, _FAR_BEHIND_REPORTS = 3, 3.0, 10_000
 _FEW_REPORTS = 2
 _LOCK_NAME = "lock"
 
@@ -352,7 +353,7 @@ class Inbox:
     def _rest(self, took_s: float) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._written or len(self._kept_ids) >= _RECORDED_AT_ONCE,
+                lambda: self._written or len(self._kept_ids) >= _FAR_BEHIND_REPORTS,
                 timeout=min(_REST_TIMES * took_s, _LONGEST_REST_S),
             )
 
