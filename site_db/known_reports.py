@@ -39,12 +39,21 @@ class KnownReports:
     def __call__(self, report_ids: Sequence[bytes]) -> set[bytes]:
         """As known_reports."""
         with told_plainly(self._engine):
-            connection = self._connection or self._engine.connect()
-            self._connection = None  # the next one connects anew where this fails
-            found = {report_id for portion in portions(report_ids) for report_id in _asked(connection, portion)}
-            connection.rollback()  # the next one is to see what others stored meanwhile
-            self._connection = connection
+            connection = self._connection = self._connection or self._engine.connect()
+            try:
+                found = {report_id for portion in portions(report_ids) for report_id in _asked(connection, portion)}
+                connection.rollback()  # the next question is to see what others stored meanwhile
+            except BaseException:
+                self._connection = None  # the next one connects anew
+                connection.close()
+                raise
         return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            self._connection.close()
+        self._engine.dispose()
 
 
 def _asked(connection: Connection, report_ids: Sequence[bytes]) -> list[bytes]:

@@ -16,11 +16,12 @@ from sqlalchemy import func, select
 
 from site_db import segments, tables
 from site_db.errors import Busy, DatabaseUnavailable
-from site_db.inbox import Inbox, Limits
+from site_db.inbox import Inbox, Limits, Looked
 from site_db.known_reports import known_reports
 from site_db.segments import Frame, Segment
 from site_db.store import Store, Submission
 from site_db.store_process import StoreProcess
+from tests.probe.in_a_child import wait_for
 from tests.site_db.submissions import NOW, sample
 
 
@@ -99,6 +100,56 @@ def test_who_is_alone_is_answered_when_the_database_has_it(open_inbox: Callable[
     gated.gate.set()
     assert future.result(timeout=30) == ["new"]
     assert len(gated.ids) == 1
+
+
+def frame_of(inbox: Inbox, submissions: Sequence[Submission]) -> tuple[Frame, list[bytes]]:
+    """What another process made durable in the inbox's folder."""
+    segment = Segment(inbox.folder / f"{uuid.uuid4().hex}.reports")
+    frame = segment.append(1, ids_of(submissions), [item.raw for item in submissions])
+    segment.close()
+    return frame, ids_of(submissions)
+
+
+def test_what_goes_into_the_database_while_another_process_asks_it_is_known(
+    open_inbox: Callable[..., Inbox], gated: GatedRecorder
+):
+    inbox, submissions, answers = open_inbox(), many(5), list[str]()
+    assert inbox.submit(submissions[:3]).result(timeout=30) == ["new"] * 3
+    with inbox.looking() as turn:  # the other process asks now, and finds nothing
+        gated.gate.set()
+        gated.wait_for(3)
+        wait_for(lambda: inbox.pending == 0)
+        assert inbox.take([frame_of(inbox, submissions[2:])], answers.extend, looked=Looked(turn, set()))
+    assert answers == ["known", "new", "new"]
+    with inbox.looking() as turn:
+        known = {ids_of(submissions)[0]}
+        assert inbox.take([frame_of(inbox, submissions[:1])], answers.extend, looked=Looked(turn, known))
+    assert answers[3:] == ["known"]
+
+
+def test_who_may_not_wait_is_told_that_somebody_else_is_answering(
+    open_inbox: Callable[..., Inbox], gated: GatedRecorder
+):
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(_ids: Sequence[bytes]) -> set[bytes]:
+        asked.set()
+        assert answer.wait(30)
+        return set()
+
+    gated.known = slow  # type: ignore[method-assign]  # a database that takes its time
+    inbox = open_inbox()
+    other = inbox.submit(many(3))
+    assert asked.wait(30)
+    with inbox.looking() as turn:
+        answers: list[str] = []
+        take = partial(inbox.take, [frame_of(inbox, many(5)[3:])], answers.extend, looked=Looked(turn, set()))
+        assert not take(waits=False)
+        assert answers == []
+        answer.set()
+        assert take()
+    assert answers == ["new", "new"]
+    assert other.result(30) == ["new"] * 3
 
 
 def test_a_database_that_is_away_is_tried_again(open_inbox: Callable[..., Inbox], gated: GatedRecorder):
