@@ -16,11 +16,12 @@ def lean(source: str) -> str:
 
     Raises ValueError where what is left is not the same program; that would be a fault of this module.
     """
-    tree = ast.parse(source)
+    tree, reduced = ast.parse(source), _without_annotations(ast.parse(source))
+    used = {node.id for node in ast.walk(reduced) if isinstance(node, ast.Name)}
     lines = source.encode().split(b"\n")
-    cuts = [*_comments(source), *_docstrings(tree), *_annotations(tree, lines), *_variables(tree), *_typing(tree)]
+    cuts = [*_comments(source), *_docstrings(tree), *_annotations(tree, lines), *_variables(tree), *_typing(tree, used)]
     result = _indented_by_one(_tight(_without(lines, cuts)))
-    if ast.dump(ast.parse(result)) != ast.dump(_reduced(ast.parse(source))):
+    if ast.dump(ast.parse(result)) != ast.dump(_without_imports(reduced, used)):
         raise ValueError("leaving out docstrings and annotations changed the program")
     return result
 
@@ -84,35 +85,30 @@ def _plain_variables(tree: ast.Module) -> list[ast.AnnAssign]:
     return [node for node in found if node.value and node.simple]
 
 
-def _typing(tree: ast.Module) -> list[Cut]:
+def _typing(tree: ast.Module, used: set[str]) -> list[Cut]:
     """Imports of names that only the annotations used."""
     return [
         (_start(node), _end(node), f"from typing import {', '.join(names)}".encode() if names else b"pass")
-        for node, names in _typing_names(tree)
+        for node, names in _typing_names(tree, used)
     ]
 
 
-def _typing_names(tree: ast.Module) -> list[tuple[ast.ImportFrom, list[str]]]:
+def _typing_names(tree: ast.Module, used: set[str]) -> list[tuple[ast.ImportFrom, list[str]]]:
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "typing"]
-    if not imports:
-        return []
-    # Parsed again: reducing changes the tree.
-    reduced = _without_annotations(ast.parse(ast.unparse(tree)))
-    used = {node.id for node in ast.walk(reduced) if isinstance(node, ast.Name)}
     return [(node, [each.name for each in node.names if each.name in used]) for node in imports]
 
 
-def _reduced(tree: ast.Module) -> ast.Module:
-    """The syntax tree that the lean source has to have."""
-    for node, names in _typing_names(tree):
+def _without_imports(tree: ast.Module, used: set[str]) -> ast.Module:
+    for node, names in _typing_names(tree, used):
         kept = ast.ImportFrom("typing", [ast.alias(name) for name in names], 0)
         tree.body[tree.body.index(node)] = kept if names else ast.Pass()
-    return _without_annotations(tree)
+    return tree
 
 
 def _without_annotations(tree: ast.Module) -> ast.Module:
+    """The syntax tree that the lean source has to have, but for imports that nothing uses any more."""
     variables = {id(node) for node in _plain_variables(tree)}
-    for owner in ast.walk(tree):
+    for owner in ast.walk(tree) if variables else ():
         for name, value in ast.iter_fields(owner):
             if isinstance(value, list):
                 setattr(owner, name, [_assignment(node) if id(node) in variables else node for node in value])
