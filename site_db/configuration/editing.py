@@ -1,5 +1,6 @@
 """Editing bytes in place: replace some spans, leave every other byte as it is."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -68,7 +69,8 @@ def eol_near(data: bytes, offset: int) -> bytes:
 
 
 def write_with_backup(path: Path, old: bytes, new: bytes) -> Path:
-    """Replace a file's content at once, keeping its mode and owner, with the old content beside it (`NAME.bak`).
+    """Replace a file's content at once, keeping its mode and owner, with the old content beside it (`NAME.bak`, or the first of
+    `NAME.bak2`, `NAME.bak3`, ... that is free: what stood there before the first change is not lost with the second).
 
     A link stays a link. Raises OSError, and BrokenFile where the file is no longer what was read; then the file is as
     it was.
@@ -76,7 +78,8 @@ def write_with_backup(path: Path, old: bytes, new: bytes) -> Path:
     path = path.resolve()
     if path.read_bytes() != old:
         raise BrokenFile(str(path), "was changed by somebody else meanwhile", "Nothing was written: run it again.")
-    backup = path.with_name(path.name + ".bak")
+    names = (f"{path.name}.bak{number if number > 1 else ''}" for number in itertools.count(1))
+    backup = next(free for name in names if not os.path.lexists(free := path.with_name(name)))
     _replace(backup, old, path)
     _replace(path, new, path)
     return backup

@@ -230,6 +230,9 @@ def test_a_file_is_written_at_once_with_its_old_self_beside_it(tmp_path: Path) -
     assert link.is_symlink()
     assert path.stat().st_mode & 0o7777 == 0o640
     assert sorted(item.name for item in tmp_path.iterdir()) == ["f.xml", "f.xml.bak", "link.xml"]
+    again = write_with_backup(link, b"new", b"newer")
+    assert (path.read_bytes(), again.read_bytes(), again.name) == (b"newer", b"new", "f.xml.bak2")
+    assert backup.read_bytes() == b"old"
 
 
 def test_a_file_that_changed_meanwhile_is_not_written(tmp_path: Path) -> None:
