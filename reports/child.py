@@ -1,5 +1,6 @@
 """One process that checks reports, seen from the collector: its life, its socket, and the segments that it writes to."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -14,6 +15,9 @@ from site_db.errors import DatabaseUnavailable
 from site_db.inbox import Inbox
 
 LOG = logging.getLogger("site_db.collector")
+# A disk or a database that takes longer does not answer: those who wait are told so.
+ANSWER_LIMIT_S = 60.0
+ENDING_S, _KILLED_S = 20.0, 0.5
 # Not -m: what is pickled there has to be of the module of this name here.
 _CHILD = "import sys; from reports.gate_child import main; main(int(sys.argv[1]))"
 
@@ -44,9 +48,9 @@ class Child:
             assert self._answers  # noqa: S101 - made with the socket
             self._socket.sendall(messages.packed(work))
             done: Done | str = messages.read(self._answers)
-        except (EOFError, OSError) as error:
+        except (OSError, *messages.UNREADABLE) as error:  # it does not answer, died, or answers what is none
             self.end()
-            raise self.ended() from error
+            raise self.ended(error) from error
         if isinstance(done, str):
             raise not_written(done)
         self.writes_to(done.segment)
@@ -54,14 +58,12 @@ class Child:
 
     def start_anew(self) -> socket.socket:
         """End what runs, start another, and give its socket to who asks it from now on. Raises OSError."""
-        if self._process:
-            self._process.kill()  # not waited for: whoever has its socket is done with it
-        self.end()
+        self.end(waits_s=0.0)
         return self._started()
 
-    def ended(self) -> DatabaseUnavailable:
+    def ended(self, why: Exception) -> DatabaseUnavailable:
         """What to say to those who wait when it died."""
-        LOG.error("a process that checks reports ended; another is started")
+        LOG.error("a process that checks reports ended, another is started: %s: %s", type(why).__name__, why)
         return DatabaseUnavailable("A process that checks reports ended.", "It is started anew.")
 
     def writes_to(self, segment: str | None) -> None:
@@ -77,15 +79,16 @@ class Child:
         while self._left:
             self._inbox.release(self._left.pop())
 
-    def end(self) -> None:
-        """End it with its socket, and wait for it: what it keeps was taken, or is nobody's: not acknowledged."""
+    def end(self, waits_s: float | None = None) -> None:
+        """End it with its socket: what it keeps was taken, or is nobody's: not acknowledged. One that does not end in this
+        time is killed."""
         self.let_go()
         if self._answers:
             self._answers.close()
         if self._socket:
             self._socket.close()
         if self._process:
-            self._process.wait()
+            _end(self._process, ENDING_S if waits_s is None else waits_s)
         if self._segment:
             self._inbox.release(self._segment)
         self._process = self._socket = self._answers = self._segment = None
@@ -94,13 +97,28 @@ class Child:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-c", _CHILD, str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
-            )
-        # Over the socket: the database's URL may hold a password, and everybody sees arguments.
-        ours.sendall(messages.packed(self._given))
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
+                )
+            ours.settimeout(ANSWER_LIMIT_S)
+            # Over the socket: the database's URL may hold a password, and everybody sees arguments.
+            ours.sendall(messages.packed(self._given))
+        except OSError:
+            ours.close()
+            raise
         return ours
+
+
+def _end(process: "subprocess.Popen[bytes]", waits_s: float) -> None:
+    try:
+        process.wait(waits_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        # One in uninterruptible sleep ends when its disk answers, and is waited for then by whoever starts the next process.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_KILLED_S)
 
 
 def not_written(words: str) -> DatabaseUnavailable:

@@ -33,6 +33,34 @@ def pieces(source: IO[bytes], encoding: str, head: bytes = b"") -> Iterator[byte
     return DECODERS[encoding](_encoded(source, head))
 
 
+def small(body: bytes, encoding: str) -> bytes | None:
+    """What a body unfolds to if that is at most a piece and plainly so, without more work than that; else None."""
+    try:
+        found = _SMALL[encoding](body)
+    except (zlib.error, zstandard.ZstdError):
+        return None
+    return found if found is not None and len(found) <= PIECE_BYTES else None
+
+
+def _small_gzip(body: bytes) -> bytes | None:
+    decoder = zlib.decompressobj(wbits=31)
+    found = decoder.decompress(body, PIECE_BYTES)
+    return found if decoder.eof and not decoder.unused_data else None
+
+
+def _small_zstd(body: bytes) -> bytes | None:
+    # The size in a frame's head bounds what is unfolded: more is an error.
+    size = zstandard.frame_content_size(body)
+    return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False) if 0 < size <= PIECE_BYTES else None
+
+
+_SMALL: dict[str, Callable[[bytes], bytes | None]] = {
+    "identity": lambda body: body,
+    "gzip": _small_gzip,
+    "zstd": _small_zstd,
+}
+
+
 def _encoded(source: IO[bytes], head: bytes) -> Iterator[bytes]:
     if head:
         yield head

@@ -5,9 +5,10 @@ import signal
 import socket
 import uuid
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from reports import compression, messages
 from reports.authorization import Sender
@@ -117,10 +118,8 @@ class Checker:
 
     def _plain(self, work: Work) -> Submission | None:
         try:
-            first, *more = islice(self._bodies.decoded(BytesIO(work.body), work.encoding), 2)
-            if more or len(first) >= compression.PIECE_BYTES:
-                return None
-            return self._bodies.quick(first, work.sender)
+            raw = compression.small(work.body, work.encoding)
+            return None if raw is None else self._bodies.quick(raw, work.sender)
         except Exception:  # noqa: BLE001 - whatever it is, it is this report's: the full look says it, and to its sender alone
             return None
 
@@ -139,7 +138,7 @@ class Checker:
     def _known(self, ids: list[bytes]) -> set[bytes] | None:
         try:
             return self._known_reports(ids)
-        except SiteDbError:  # the collector asks itself, and says to the senders what is wrong
+        except (SiteDbError, SQLAlchemyError):  # the collector asks itself, and says to the senders what is wrong
             return None
 
     def _writable(self) -> Segment:

@@ -8,6 +8,8 @@ import pickle
 import struct
 from typing import Any, BinaryIO
 
+# What reading raises: the other end is gone, or is of another release and sends what nobody here knows (pickle's errors).
+UNREADABLE = (EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
 _LENGTH = struct.Struct("<I")
 
 

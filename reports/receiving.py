@@ -278,7 +278,9 @@ class Receiver:
 def _room_for(headers: Mapping[str, str]) -> IO[bytes]:
     """Where a body is kept: in memory, or in a file without name for one that is large or does not say how large it is."""
     declared = headers.get("content-length", "")
-    is_small = len(declared) < 9 and declared.isdecimal() and int(declared) <= _IN_MEMORY_BYTES
+    # h11 goes by the transfer coding where both are there, and the length says nothing.
+    is_told = "transfer-encoding" not in headers and len(declared) < 9 and declared.isdecimal()
+    is_small = is_told and int(declared) <= _IN_MEMORY_BYTES
     return BytesIO() if is_small else tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
 
 

@@ -6,6 +6,7 @@ milliseconds a group.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from anyio.to_thread import run_sync
 
-from reports import messages
+from reports import child, messages
 from reports.child import Child, not_written
 from reports.gate_child import Kept, Work
 from site_db.errors import Busy
@@ -42,13 +43,15 @@ class _Group(NamedTuple):
 class Singles:
     """The collector's end, on one event loop."""
 
-    def __init__(self, child: Child, inbox: Inbox) -> None:
-        self._child = child
+    def __init__(self, asked: Child, inbox: Inbox) -> None:
+        self._child = asked
         self._inbox = inbox
         self._waiting: deque[_Asked] = deque()
         self._under_way: deque[_Group] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._running: asyncio.Task[None] | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._is_stopping = False
 
     @property
     def waiting(self) -> int:
@@ -56,7 +59,9 @@ class Singles:
         return len(self._waiting)
 
     async def found(self, work: Work) -> Found:
-        """What became of a single report. Raises DatabaseUnavailable: then it is not acknowledged."""
+        """What became of a single report. Raises Busy, DatabaseUnavailable: then it is not acknowledged."""
+        if self._is_stopping:
+            raise _stopping()
         asked = _Asked(work, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         self.start()
@@ -69,37 +74,58 @@ class Singles:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Let go of the process; who still waits is asked to come again."""
+        """Let go of the process when what it has answered is taken; who still waits is asked to come again."""
+        self._is_stopping = True
+        self._cut()
         if self._running:
-            self._running.cancel()
             await asyncio.wait([self._running])
 
     async def _run(self) -> None:
         """As long as there is a process."""
-        error: Exception = Busy("The collector is shutting down.", _RETRY_AFTER_S)
+        error: Exception = _stopping()
         try:
             reader, self._writer = await asyncio.open_connection(sock=self._child.start_anew())
             self._hand_on()
-            while True:
+            while not self._is_stopping:
                 await self._take(await messages.received(reader), self._under_way.popleft())
-        except (OSError, asyncio.IncompleteReadError):
-            error = self._child.ended()
+        except Exception as why:  # noqa: BLE001 - whatever it is, those who wait are told, and the next report starts another
+            error = error if self._is_stopping else self._child.ended(why)
         finally:
-            if self._writer:
-                self._writer.close()
-                self._writer = None
+            self._cut()
+            self._writer = None
+            self._watch()
             while self._under_way:
                 self._refuse(self._under_way.popleft(), error)
             _tell_all(list(self._waiting), error)
             self._waiting.clear()
 
+    def _cut(self) -> None:
+        """End the connection: who waits for an answer is told that there will be none."""
+        if self._writer:
+            self._writer.transport.abort()
+
+    def _watch(self) -> None:
+        """Have the connection cut if no answer comes, where one is owed."""
+        if self._watching:
+            self._watching.cancel()
+        is_owed = self._writer and self._under_way
+        self._watching = asyncio.get_running_loop().call_later(child.ANSWER_LIMIT_S, self._cut) if is_owed else None
+
     def _hand_on(self) -> None:
         while self._writer and self._waiting and len(self._under_way) < _UNDER_WAY:
             asked = [self._waiting.popleft() for _ in range(min(_GROUP, len(self._waiting)))]
+            try:
+                message = messages.packed([each.work for each in asked])
+            except Exception as error:  # noqa: BLE001 - handed to those who wait: nobody else's answers are theirs
+                _tell_all(asked, error)
+                continue
             self._under_way.append(_Group(asked, self._inbox.look()))
-            self._writer.write(messages.packed([each.work for each in asked]))
+            self._writer.write(message)
+            if len(self._under_way) == 1:
+                self._watch()
 
     async def _take(self, kept: Kept | str, group: _Group) -> None:
+        self._watch()
         self._hand_on()
         if isinstance(kept, str):
             self._refuse(group, not_written(kept))
@@ -135,9 +161,14 @@ def _teller(group: Sequence[_Asked], report_ids: Sequence[str | None]) -> Callab
                 asked.found.set_result(found)
 
     def told(outcomes: Sequence[str]) -> None:
-        loop.call_soon_threadsafe(tell, outcomes)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it those who waited
+            loop.call_soon_threadsafe(tell, outcomes)
 
     return told
+
+
+def _stopping() -> Busy:
+    return Busy("The collector is shutting down.", _RETRY_AFTER_S)
 
 
 def _tell_all(group: Sequence[_Asked], error: Exception) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -144,7 +144,7 @@ class Inbox:
         """Raise Busy where `reports` more would be too many."""
         if self._closed:
             raise Busy("The collector is shutting down.", self._limits.retry_after_s)
-        if self.pending and (
+        if (self._waiting or self._kept) and (
             self.pending + reports > self._limits.reports or self._kept_bytes > self._limits.size_bytes
         ):
             raise Busy(f"{self.pending} reports wait for {self._recorder.place}.", self._limits.retry_after_s)
@@ -209,7 +209,8 @@ class Inbox:
         """Nothing more is written to this segment."""
         with self._changed:
             self._open_segments.discard(path)
-            self._remove_if_done(path)
+            done = self._pop_done([path])
+        _remove(done)
 
     def close(self) -> None:
         """Take nothing more, store what waits, bring it into the database if that is there, end the threads."""
@@ -225,6 +226,7 @@ class Inbox:
     def _take_up(self) -> None:
         """What an earlier process left."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            segments.flush(path)  # who wrote it may have died before that: "known" is promised for what is on disk
             found = list(segments.frames(path))
             if damaged_bytes := segments.damaged_bytes(path, [frame for frame, _ in found]):
                 LOG.error("%d bytes of %s are not what was written; a copy is kept", damaged_bytes, path)
@@ -384,18 +386,25 @@ class Inbox:
                 self._leaving.leave(kept.ids)
                 self._kept_bytes -= kept.frame.size
                 self._frames_of[kept.frame.path] -= 1
-            for path in {kept.frame.path for kept in group}:
-                self._remove_if_done(path)
+            done = self._pop_done({kept.frame.path for kept in group})
+        _remove(done)
         for kept in group:
             kept.release()
 
-    def _remove_if_done(self, path: str) -> None:
-        if self._frames_of[path] <= 0 and path not in self._open_segments:
+    def _pop_done(self, paths: Iterable[str]) -> list[str]:
+        """Those of which all is in the database, and to which nobody writes."""
+        done = [path for path in paths if self._frames_of[path] <= 0 and path not in self._open_segments]
+        for path in done:
             del self._frames_of[path]
-            try:
-                Path(path).unlink(missing_ok=True)
-            except OSError as error:  # read again at the next start, and known then
-                LOG.error("%s cannot be removed: %s", path, error.strerror)
+        return done
+
+
+def _remove(paths: Iterable[str]) -> None:
+    for path in paths:
+        try:
+            Path(path).unlink(missing_ok=True)
+        except OSError as error:  # read again at the next start, and known then
+            LOG.error("%s cannot be removed: %s", path, error.strerror)
 
 
 def _nobody_waits() -> None:

@@ -38,4 +38,5 @@ class Leaving:
 
     def since(self, turn: int, wanted: Collection[bytes]) -> set[bytes]:
         """Those of `wanted` that left after somebody began to look at `turn`."""
-        return {report_id for left_at, ids in self._left if left_at > turn for report_id in set(wanted).intersection(ids)}
+        wanted = set(wanted)
+        return {report_id for left_at, ids in self._left if left_at > turn for report_id in wanted.intersection(ids)}

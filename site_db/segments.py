@@ -66,7 +66,12 @@ class Segment:
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)  # to make one takes as long as to pack ten reports
         self.size = 0
         self.is_broken = False
-        flush_folder(path.parent)
+        try:
+            flush_folder(path.parent)
+        except OSError:
+            os.close(self._file)
+            path.unlink(missing_ok=True)
+            raise
 
     def append(self, received_at: int, ids: Sequence[bytes], texts: Sequence[bytes]) -> Frame:
         """Write a frame; it is not durable before flush()."""
@@ -191,6 +196,15 @@ def _texts(unpacked: bytes) -> Iterator[bytes]:
         at += _LENGTH.size
         yield unpacked[at : at + length]
         at += length
+
+
+def flush(path: Path) -> None:
+    """Return when a segment that another process wrote is on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def flush_folder(folder: Path) -> None:

@@ -127,6 +127,41 @@ def test_what_goes_into_the_database_while_another_process_asks_it_is_known(
     assert answers[3:] == ["known"]
 
 
+def test_what_an_earlier_process_left_is_on_disk_before_it_is_known(
+    open_inbox: Callable[..., Inbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Who wrote it may have died before it was."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    segment = Segment(folder / "left.reports")
+    [one] = submissions = many(1)
+    segment.append(1, ids_of(submissions), [one.raw])
+    segment.close()
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    inbox = open_inbox()
+    assert "left.reports" in flushed
+    assert inbox.submit(submissions).result(30) == ["known"]
+
+
+def test_a_segment_whose_folder_cannot_be_flushed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "no disk")
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="no disk"):
+        Segment(tmp_path / "x.reports")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_who_may_not_wait_is_told_that_somebody_else_is_answering(
     open_inbox: Callable[..., Inbox], gated: GatedRecorder
 ):
