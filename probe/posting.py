@@ -16,6 +16,10 @@ PORTS = {"http": 80, "https": 443}
 SQUID_HEADER = "X-Squid-Error"
 
 
+# Beyond the limit of whoever waits for this child: who notices it first would else decide how it is told.
+LATER_S = 2.0
+
+
 class Sending(NamedTuple):
     """Where a report goes and what it takes. ``proxy`` is HOST:PORT with scheme and password as configured, or None."""
 
@@ -145,7 +149,7 @@ def _connected(sending: Sending, host: str, port: int, is_secure: bool) -> Tuple
     at, headers = (host, port), {}  # type: Tuple[str, int], Dict[str, str]
     if sending.proxy:
         at, headers = proxy_address(sending.proxy)
-    connection = http.client.HTTPConnection(at[0], at[1], timeout=sending.limit_s)
+    connection = http.client.HTTPConnection(at[0], at[1], timeout=sending.limit_s + LATER_S)
     if sending.proxy and is_secure:
         connection.set_tunnel(host, port, headers)
         headers = {}
@@ -204,12 +208,15 @@ def _answer(
     """Send and read the beginning of the answer; ``ours``: the token, which no text may repeat, and the report's id."""
     import gzip
     import http.client
+    from socket import timeout
 
     token, report_id = ours
     try:
         connection.request("POST", path, gzip.compress(body.encode("ascii"), 6), headers)
         answer = connection.getresponse()
         text = answer.read(ANSWER_LIMIT_BYTES).decode("utf-8", "replace")
+    except timeout:
+        raise Failed("collector_unavailable", "timed out while waiting for its answer") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise Failed("network_unreachable", "while sending: {}".format(error or type(error).__name__)) from None
     if answer.status == 407 or answer.getheader(SQUID_HEADER):

@@ -254,13 +254,23 @@ def deliver(report: dict[str, Any], environment: dict[str, str] | None = None, *
     return delivery.deliver(settings(glidein, **changes), report, environment or {})
 
 
+def test_a_limit_is_told_in_one_way_whoever_notices_it_first(world: World, monkeypatch: pytest.MonkeyPatch):
+    """The child of a try has a limit of its own, for the case that nobody waits for it any more."""
+    monkeypatch.setattr(posting, "LATER_S", 0.0)
+    sending = posting.Sending(world.plain + "/hang", None, None, None, None, 0.5)
+    report = sample_report("healthy")
+    *_, last = posting.post(sending, json.dumps(report), report["report_id"])
+    assert last["reason"] == "collector_unavailable"
+    assert "while waiting for its answer" in last["message"]
+
+
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS.keys())
 def test_what_happens_when(situation: Situation, world: World, places: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     environment = filled(situation.environment, places)
     if "SSL_CERT_FILE" in environment:
         monkeypatch.setenv("SSL_CERT_FILE", environment["SSL_CERT_FILE"])  # OpenSSL reads it itself
     if situation.settings["collector"].endswith(("hang", "drip")):
-        monkeypatch.setattr(delivery, "TRY_LIMIT_S", 6.0)  # time to connect, too, on a full machine
+        monkeypatch.setattr(delivery, "TRY_LIMIT_S", 2.5)
         monkeypatch.setattr(delivery, "PAUSES_S", ())
     report = sample_report("healthy")
     changes = filled(situation.settings, places)

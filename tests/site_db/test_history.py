@@ -116,11 +116,12 @@ def test_a_day_is_written_again_only_if_it_changed(store: Store, tmp_path: Path)
     path = tmp_path / "h"
     store.add([of_day(2, 1), of_day(1, 1)])
     assert len(export(store, path)) == 2
-    before = (path / "day=2026-11-18/reports.parquet").stat()
+    kept = path / "day=2026-11-18/reports.parquet"
+    before = (kept.stat().st_ino, kept.stat().st_mtime_ns)
     assert export(store, path) == []
     store.add([of_day(1, 2)])
     assert export(store, path) == ["day=2026-11-19/reports.parquet"]
-    assert (path / "day=2026-11-18/reports.parquet").stat() == before
+    assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == before
     assert ask(path, "SELECT count(*), count(DISTINCT report_id) FROM history") == [(3, 3)]
 
 
